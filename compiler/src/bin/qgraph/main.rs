@@ -1,0 +1,2 @@
+//! The `qgraph` command line.
+fn main() {}

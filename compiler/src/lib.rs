@@ -1,0 +1,36 @@
+//! Compiler for quantized neural networks: a float ONNX model becomes calibrated int8 machine code.
+//!
+//! [`pipeline`] is the spine; the modules stand in the order in which a model passes them. Data flows down, and nothing below
+//! a line knows the words above it:
+//!
+//! | module | in → out |
+//! |---|---|
+//! | [`onnx`] | model.onnx → [`graph::Graph`] |
+//! | [`fuse`] | graph → fused graph, with a report |
+//! | [`calib`] | fused graph and samples → [`calib::Profile`] |
+//! | [`quant`] | fused graph and profile → [`qgraph::QGraph`] ⇔ `.qgraph` |
+//! | [`lower`] | integer graph → [`plan::Plan`] of [`kernel`]s |
+//! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
+
+#![cfg_attr(not(feature = "jit"), allow(rustdoc::broken_intra_doc_links))]
+
+pub mod blob;
+pub mod calib;
+#[cfg(feature = "data")]
+pub mod data;
+pub mod error;
+pub mod fuse;
+pub mod graph;
+#[cfg(feature = "jit")]
+pub mod jit;
+pub mod kernel;
+pub mod lower;
+pub mod onnx;
+pub mod pipeline;
+pub mod plan;
+pub mod preprocess;
+pub mod qgraph;
+pub mod quant;
+pub mod target;
+
+pub use error::{Error, Problem, Result, Stage};

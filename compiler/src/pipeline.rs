@@ -1,0 +1,1 @@
+//! The spine: import, fuse, calibrate, quantize, schedule, jit, emit. No other file knows the order.

@@ -1,0 +1,171 @@
+//! The plan: a whole network as a list of steps over one arena, every address a constant.
+//!
+//! A step is kernel calls over grids, or one call of a runtime function. Steps run in order; within a step all
+//! grid points of all calls are independent of each other, so they may run in any order or in parallel.
+//! The verifier proves every access of every call in bounds. Plans know kernels and memory, not operators.
+//!
+//! - [`verify`]: the proof.
+//! - [`interp`]: runs a plan with the kernel interpreter, on any machine, for any target.
+//! - `print`: its text.
+
+pub mod interp;
+mod print;
+pub mod verify;
+
+use crate::kernel::Kernel;
+use crate::target::Target;
+use qgraph_runtime::Dtype;
+use qgraph_runtime::functions::Function;
+use std::sync::Arc;
+
+/// A region of memory that pointers start in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// Scratch memory of one run; activations live here.
+    Arena,
+    /// The data section of the `.qgraph`, read in place.
+    Weights,
+    /// Small tables derived by scheduling: permuted scales, lookup controls, depthwise weights.
+    Consts,
+    /// Input k of the model.
+    Input(usize),
+    /// Output k of the model.
+    Output(usize),
+}
+
+/// An address: space and byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ptr {
+    /// Where.
+    pub space: Space,
+    /// Byte from its start.
+    pub offset: usize,
+}
+
+/// One loop of a call's grid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GridDim {
+    /// Number of points, at least 1.
+    pub extent: usize,
+    /// Bytes by which each argument moves per point; as many as the kernel has parameters.
+    pub advance: Vec<i64>,
+}
+
+/// A kernel over a grid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    /// Index into [`Plan::kernels`].
+    pub kernel: usize,
+    /// Where each parameter points at grid point 0.
+    pub args: Vec<Ptr>,
+    /// Outermost first; empty for a single point.
+    pub grid: Vec<GridDim>,
+}
+
+/// A runtime function and its pointers, as the function's documentation orders them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionCall {
+    /// Which, with its extents and strides.
+    pub function: Function,
+    /// Its pointers.
+    pub args: Vec<Ptr>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Kernel calls, independent of each other.
+    Kernels(Vec<Call>),
+    /// One runtime function.
+    Function(FunctionCall),
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Node of the graph this belongs to.
+    pub layer: String,
+    /// What it does there: `conv`, `fill halo`, `copy`, …
+    pub what: &'static str,
+    /// Multiply-accumulates, 0 for anything but convolutions.
+    pub macs: u64,
+    /// The work.
+    pub work: Work,
+}
+
+/// An input or output of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Io {
+    /// Its name.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extents of one batch (the first includes [`Plan::batch`]).
+    pub shape: Vec<usize>,
+    /// Bytes of one image.
+    pub image_bytes: usize,
+}
+
+/// Where a value of the graph lives, for probes (calibration, per-layer comparison).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Name of the value.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Real value of an element: `scale·(q − zero_point)`; `(1, 0)` for f32.
+    pub affine: (f32, u8),
+    /// Its first element.
+    pub ptr: Ptr,
+    /// Logical extents, ONNX axis order.
+    pub shape: Vec<usize>,
+    /// Bytes between neighbours along each logical axis.
+    pub strides: Vec<usize>,
+}
+
+/// A schedule of a network. See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name of the model.
+    pub name: String,
+    /// What its kernels are written for.
+    pub target: Target,
+    /// Images per run. The steps describe one image; engines repeat them, moving inputs and outputs by
+    /// [`Io::image_bytes`].
+    pub batch: usize,
+    /// Bytes of [`Space::Arena`], a multiple of 64.
+    pub arena_bytes: usize,
+    /// Content of [`Space::Weights`].
+    pub weights: Arc<crate::blob::Bytes>,
+    /// Content of [`Space::Consts`].
+    pub consts: Arc<crate::blob::Bytes>,
+    /// Inputs.
+    pub inputs: Vec<Io>,
+    /// Outputs.
+    pub outputs: Vec<Io>,
+    /// Distinct kernels; equal nests share one.
+    pub kernels: Vec<Kernel>,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Values with a place of their own that still hold after a run. All of them if the plan was made with
+    /// `keep_values`; else only what nothing overwrites.
+    pub places: Vec<Place>,
+}
+
+impl Plan {
+    /// Bytes of a space, for one image.
+    pub fn space_bytes(&self, space: Space) -> usize {
+        match space {
+            Space::Arena => self.arena_bytes,
+            Space::Weights => self.weights.len(),
+            Space::Consts => self.consts.len(),
+            Space::Input(k) => self.inputs[k].image_bytes,
+            Space::Output(k) => self.outputs[k].image_bytes,
+        }
+    }
+
+    /// Multiply-accumulates of one image.
+    pub fn macs(&self) -> u64 {
+        self.steps.iter().map(|s| s.macs).sum()
+    }
+}

@@ -1,0 +1,20 @@
+//! What a compiled network needs at run time, and nothing else.
+//!
+//! - [`requant`]: the numeric contract as code; every engine gives these bits.
+//! - [`math`]: elementary functions written out, so that their bits do not depend on a platform's libm.
+//! - [`functions`]: the closed list of whole-tensor functions that plans call instead of kernels.
+//! - [`model`]: the trait through which any engine runs, and tensor descriptors.
+//! - [`cpu`]: which instruction sets this CPU and operating system offer.
+//!
+//! `no_std`, no allocation, no dependencies. Feature `std` adds hardware fused multiply-add and
+//! `std::error::Error`; results do not change.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod cpu;
+pub mod functions;
+pub mod math;
+pub mod model;
+pub mod requant;
+
+pub use model::{Dtype, Model, RunError, TensorDesc, TensorMut, TensorRef};

@@ -1,0 +1,236 @@
+//! The trait through which every engine runs a network, and what describes its inputs and outputs.
+
+/// Element type of a tensor that crosses the border of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// Unsigned byte.
+    U8,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::U8 => 1,
+        }
+    }
+}
+
+/// Name, element type and shape of an input or output. Elements are dense, row-major in `shape`
+/// (for images: N, C, H, W, as the ONNX model had them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorDesc<'a> {
+    /// The name in the ONNX model.
+    pub name: &'a str,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extents, outermost first.
+    pub shape: &'a [usize],
+}
+
+impl TensorDesc<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if the tensor has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A borrowed input.
+#[derive(Clone, Copy, Debug)]
+pub enum TensorRef<'a> {
+    /// Single precision elements.
+    F32(&'a [f32]),
+    /// Bytes.
+    U8(&'a [u8]),
+}
+
+/// A borrowed output.
+#[derive(Debug)]
+pub enum TensorMut<'a> {
+    /// Single precision elements.
+    F32(&'a mut [f32]),
+    /// Bytes.
+    U8(&'a mut [u8]),
+}
+
+impl TensorRef<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            TensorRef::F32(_) => Dtype::F32,
+            TensorRef::U8(_) => Dtype::U8,
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            TensorRef::F32(x) => x.len(),
+            TensorRef::U8(x) => x.len(),
+        }
+    }
+
+    /// True if there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl TensorMut<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            TensorMut::F32(_) => Dtype::F32,
+            TensorMut::U8(_) => Dtype::U8,
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            TensorMut::F32(x) => x.len(),
+            TensorMut::U8(x) => x.len(),
+        }
+    }
+
+    /// True if there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why a run was refused. Nothing was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// The number of inputs differs from the model's.
+    InputCount {
+        /// What the model has.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// The number of outputs differs from the model's.
+    OutputCount {
+        /// What the model has.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// An input has another element type or number of elements.
+    Input {
+        /// Which one.
+        index: usize,
+        /// Elements the model wants.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// An output has another element type or number of elements.
+    Output {
+        /// Which one.
+        index: usize,
+        /// Elements the model gives.
+        expected: usize,
+        /// Elements of the buffer.
+        found: usize,
+    },
+    /// The arena is smaller than [`Model::arena_bytes`].
+    Arena {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The arena does not start at a multiple of 64 bytes.
+    ArenaAlignment,
+}
+
+impl core::fmt::Display for RunError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            RunError::InputCount { expected, found } => {
+                write!(f, "run: the model has {expected} inputs, {found} were given")
+            }
+            RunError::OutputCount { expected, found } => {
+                write!(f, "run: the model has {expected} outputs, {found} were given")
+            }
+            RunError::Input { index, expected, found } => write!(
+                f,
+                "run: input {index} must hold {expected} elements of its type, {found} were given (see inputs())"
+            ),
+            RunError::Output { index, expected, found } => write!(
+                f,
+                "run: output {index} must hold {expected} elements of its type, {found} were given (see outputs())"
+            ),
+            RunError::Arena { expected, found } => {
+                write!(f, "run: the arena needs {expected} bytes, {found} were given (see arena_bytes())")
+            }
+            RunError::ArenaAlignment => write!(f, "run: the arena must start at a multiple of 64 bytes"),
+        }
+    }
+}
+
+impl core::error::Error for RunError {}
+
+/// A network ready to run. Engines differ in speed, never in the bits of an integer result.
+pub trait Model {
+    /// Number of inputs.
+    fn input_count(&self) -> usize;
+    /// Describes input `index` (< `input_count()`).
+    fn input(&self, index: usize) -> TensorDesc<'_>;
+    /// Number of outputs.
+    fn output_count(&self) -> usize;
+    /// Describes output `index` (< `output_count()`).
+    fn output(&self, index: usize) -> TensorDesc<'_>;
+    /// Bytes of scratch memory that [`Model::run`] needs, 64-byte aligned.
+    fn arena_bytes(&self) -> usize;
+    /// Runs once. Allocates nothing; the arena's content before and after is of no meaning.
+    fn run(
+        &self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> Result<(), RunError>;
+}
+
+/// The checks every engine makes before it runs; after them all sizes and types are as described.
+pub fn check_run<M: Model + ?Sized>(
+    model: &M,
+    inputs: &[TensorRef<'_>],
+    outputs: &[TensorMut<'_>],
+    arena: &[u8],
+) -> Result<(), RunError> {
+    if inputs.len() != model.input_count() {
+        return Err(RunError::InputCount { expected: model.input_count(), found: inputs.len() });
+    }
+    if outputs.len() != model.output_count() {
+        return Err(RunError::OutputCount { expected: model.output_count(), found: outputs.len() });
+    }
+    for (index, x) in inputs.iter().enumerate() {
+        let d = model.input(index);
+        if x.len() != d.len() || x.dtype() != d.dtype {
+            return Err(RunError::Input { index, expected: d.len(), found: x.len() });
+        }
+    }
+    for (index, x) in outputs.iter().enumerate() {
+        let d = model.output(index);
+        if x.len() != d.len() || x.dtype() != d.dtype {
+            return Err(RunError::Output { index, expected: d.len(), found: x.len() });
+        }
+    }
+    if arena.len() < model.arena_bytes() {
+        return Err(RunError::Arena { expected: model.arena_bytes(), found: arena.len() });
+    }
+    if !(arena.as_ptr() as usize).is_multiple_of(64) {
+        return Err(RunError::ArenaAlignment);
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The integer arithmetic of the product, once, as code.
+//!
+//! Real value of a `u8` activation `q`: `scale · (q − zero_point)`. Accumulators are `i32` and exact. An
+//! accumulator becomes an output by one fused multiply-add in f32, one rounding to nearest even, one clamp:
+//!
+//! `q = clamp(rne(fma(f32(acc), s, z)), lo, hi)`
+//!
+//! Every engine (evaluator, kernel interpreter, JIT, generated source) must give these bits.
+
+/// Smallest and largest requantization multiplier a compiled model may hold.
+pub const MULTIPLIER_RANGE: (f64, f64) = (5.421_010_862_427_522e-20, 256.0); // 2^-64 ..= 2^8
+
+/// `x·y + z` with one rounding, to nearest even. Exact on every platform.
+///
+/// Without `std` the sum is formed in f64: the product of two f32 is exact there, and the rounding of the
+/// sum is made "to odd" so that the second rounding, to f32, cannot be a double rounding (S. Boldo,
+/// G. Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+#[inline(always)]
+pub fn fma(x: f32, y: f32, z: f32) -> f32 {
+    #[cfg(feature = "std")]
+    {
+        x.mul_add(y, z)
+    }
+    #[cfg(not(feature = "std"))]
+    {
+        fma_exact(x, y, z)
+    }
+}
+
+/// The portable form of [`fma`], for targets without the instruction. All finite inputs; infinities and NaN
+/// propagate as in `x * y + z`.
+#[inline]
+pub fn fma_exact(x: f32, y: f32, z: f32) -> f32 {
+    let p = x as f64 * y as f64;
+    let c = z as f64;
+    let sum = p + c;
+    if !sum.is_finite() {
+        return sum as f32;
+    }
+    // Error of the sum, exactly (Knuth's TwoSum).
+    let b = sum - p;
+    let err = (p - (sum - b)) + (c - b);
+    if err == 0.0 || sum.to_bits() & 1 == 1 {
+        return sum as f32;
+    }
+    // Inexact with an even last bit: step to the odd neighbour on the side of the error.
+    let up = (err > 0.0) == (sum > 0.0);
+    f64::from_bits(if up { sum.to_bits() + 1 } else { sum.to_bits() - 1 }) as f32
+}
+
+/// Nearest integer, ties to even, for `|y| < 2^22`.
+#[inline(always)]
+pub fn rne(y: f32) -> f32 {
+    // In [2^23, 2^24) one unit in the last place is 1, so the addition itself rounds, half to even.
+    const MAGIC: f32 = 12_582_912.0;
+    (y + MAGIC) - MAGIC
+}
+
+/// An accumulator becomes an activation: `clamp(rne(fma(f32(acc), scale, bias)), lo, hi)`.
+///
+/// `bias` is the zero point of the output as f32, or the residual term (see [`residual`]).
+/// The clamp to integers `lo..=hi` commutes with rounding, so it is made first, which keeps every
+/// intermediate value small.
+#[inline(always)]
+pub fn requantize(acc: i32, scale: f32, bias: f32, lo: u8, hi: u8) -> u8 {
+    quantize_value(fma(acc as f32, scale, bias), lo, hi)
+}
+
+/// The last two steps of [`requantize`]: clamp and round an already scaled value. NaN gives `lo`.
+#[inline(always)]
+pub fn quantize_value(y: f32, lo: u8, hi: u8) -> u8 {
+    let y = if y > lo as f32 { y } else { lo as f32 };
+    let y = if y < hi as f32 { y } else { hi as f32 };
+    rne(y) as u8
+}
+
+/// A real value becomes an activation: `clamp(rne(fma(x, 1/scale, z)), lo, hi)`, with `inv_scale` = 1/scale
+/// rounded to f32.
+#[inline(always)]
+pub fn quantize(x: f32, inv_scale: f32, zero_point: u8) -> u8 {
+    quantize_value(fma(x, inv_scale, zero_point as f32), 0, 255)
+}
+
+/// An activation becomes a real value: `scale · f32(q − z)`, one multiply.
+#[inline(always)]
+pub fn dequantize(q: u8, scale: f32, zero_point: u8) -> f32 {
+    (q as i32 - zero_point as i32) as f32 * scale
+}
+
+/// Rounds a multiplier to 21 significant bits, half to even, as f32.
+///
+/// Twenty-one bits leave room for the zero point in a fused accumulator start (the "magic integer"
+/// epilogue), and move an output by at most 2^-14 of a step. Returns `None` outside [`MULTIPLIER_RANGE`].
+pub fn multiplier(s: f64) -> Option<f32> {
+    let r = round_bits(s, 21);
+    (s > 0.0 && r >= MULTIPLIER_RANGE.0 && r <= MULTIPLIER_RANGE.1).then_some(r as f32)
+}
+
+/// Rounds `x` to `bits` significant bits (2..=52), half to even.
+pub fn round_bits(x: f64, bits: u32) -> f64 {
+    // Veltkamp's splitting would double-round at ties; integer arithmetic on the significand does not.
+    let drop = 53 - bits;
+    let b = x.to_bits();
+    let half = 1u64 << (drop - 1);
+    let odd = (b >> drop) & 1;
+    f64::from_bits((b + (half - 1) + odd) & !((1u64 << drop) - 1))
+}

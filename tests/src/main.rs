@@ -1,0 +1,2 @@
+//! Every test that sees more than one module, in one binary (one link, shared helpers).
+//! Modules are named by what they hold fixed; see each one's first line.
