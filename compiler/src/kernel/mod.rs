@@ -12,6 +12,7 @@
 //! In-lane shuffles work in blocks of 16 bytes, as all vector sets do. There are no branches, no
 //! allocation, no operators. Loads and stores may be unaligned.
 //!
+//! - [`build`]: writing kernels in Rust.
 //! - [`verify`]: proves each access in bounds, each register written before read, pressure within the target.
 //! - [`expand`]: unrolls into the flat form ([`FlatKernel`]) that the interpreter and the JIT walk.
 //! - [`interp`]: the definition of what a kernel means.
@@ -19,12 +20,14 @@
 //!
 //! Not here: operators, layouts, targets' choices of tiles (`lower`), grids of calls (`plan`).
 
+pub mod build;
 pub mod expand;
 pub mod interp;
 mod print;
 pub mod verify;
 
-pub use expand::{FlatKernel, FlatStmt};
+pub use build::{KernelBuilder, Regs, Var};
+pub use expand::{FlatInstr, FlatKernel, FlatStmt};
 
 /// Index of a pointer parameter.
 pub type ParamId = usize;
@@ -98,6 +101,7 @@ pub enum Operand<R, A> {
 
 /// One vector operation, over registers `R` and addresses `A`. "i32", "f32" speak of the lanes; "bytes" of the
 /// `4·lanes` bytes of a register in memory order.
+#[allow(missing_docs)] // each variant's line explains its fields
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Instr<R, A> {
     /// dst lanes = the 32-bit constant.
