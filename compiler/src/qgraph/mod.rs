@@ -5,16 +5,20 @@
 //! and fused float run through the same road. Constants are blobs, laid out ready to execute.
 //! Nothing here knows the float graph, ONNX or calibration.
 //!
+//! - [`builder`]: makes one.
+//! - [`shape`]: shapes of results, and the limits of all sizes.
 //! - [`layout`]: how weights lie in their blobs.
 //! - [`verify`]: the rules, checked after quantization and on every load.
 //! - [`eval`]: the definition of what an integer graph computes.
 //! - [`file`]: the `.qgraph` file.
 //! - `print`: its text.
 
+pub mod builder;
 pub mod eval;
 pub mod file;
 pub mod layout;
 mod print;
+pub mod shape;
 pub mod verify;
 
 use crate::blob::Bytes;
