@@ -1,0 +1,60 @@
+//! What several test modules share: where the real models and images are, and scratch folders.
+
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The folder with real models and images: `QGRAPH_DATA`, else `../shared/data` beside the workspace. `None` (said on
+/// stdout, so that a run without data is seen to be one) if it is not there: the caller returns.
+pub(crate) fn data_dir() -> Option<PathBuf> {
+    let dir = match std::env::var_os("QGRAPH_DATA") {
+        Some(dir) => PathBuf::from(dir),
+        None => workspace_root().join("../shared/data"),
+    };
+    if dir.join("models").is_dir() {
+        Some(dir)
+    } else {
+        println!("skipped: no data in {} (set QGRAPH_DATA)", dir.display());
+        None
+    }
+}
+
+/// Root of the workspace.
+pub(crate) fn workspace_root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the tests package lies in the workspace").to_path_buf()
+}
+
+/// A scratch folder that is removed when dropped.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Path of a file in it.
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // A folder that stays behind harms nobody; a panic in drop would hide the test's own.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A fresh, empty folder; `name` only helps to recognise it.
+pub(crate) fn temp_dir(name: &str) -> TempDir {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let k = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("qgraph-{}-{k}-{name}", std::process::id()));
+    // A folder left by a killed run with the same process id.
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("the temporary folder is writable");
+    TempDir(dir)
+}
