@@ -16,6 +16,7 @@
 //! - [`verify`]: proves each access in bounds, each register written before read, pressure within the target.
 //! - [`expand`]: unrolls into the flat form ([`FlatKernel`]) that the interpreter and the JIT walk.
 //! - [`interp`]: the definition of what a kernel means.
+//! - [`parts`]: what each instruction reads and writes.
 //! - `print`: its text.
 //!
 //! Not here: operators, layouts, targets' choices of tiles (`lower`), grids of calls (`plan`).
@@ -23,6 +24,7 @@
 pub mod build;
 pub mod expand;
 pub mod interp;
+pub mod parts;
 mod print;
 pub mod verify;
 
