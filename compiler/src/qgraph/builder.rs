@@ -77,7 +77,7 @@ impl Builder {
         output
     }
 
-    /// Constant signed bytes, as stored. A taken name gets a number appended.
+    /// Constant signed bytes, as stored. A taken name gets a number appended. Panics if `shape` and `data` disagree.
     pub fn add_blob_i8(&mut self, name: &str, shape: &[usize], data: &[i8]) -> BlobId {
         self.add_blob(name, shape, BlobType::I8, data.iter().map(|&x| x as u8))
     }
@@ -104,7 +104,9 @@ impl Builder {
         ty: BlobType,
         bytes: impl Iterator<Item = u8>,
     ) -> BlobId {
-        let mut unique = name.to_owned();
+        // The file format keeps the reserved names for itself.
+        let name = if name.starts_with(verify::RESERVED) { format!("blob{name}") } else { name.to_owned() };
+        let mut unique = name.clone();
         let mut n = 1;
         while !self.blob_names.insert(unique.clone()) {
             n += 1;

@@ -1,1 +1,192 @@
-//! Text of an integer graph.
+//! Text of an integer graph: one line per node, in order; inputs before, outputs after.
+//!
+//! ```text
+//! qgraph "digits": 12 nodes, 14 values, 9 blobs (31.2 KB)
+//! in  image: f32 [1, 1, 8, 8]
+//!   q: u8(0.0157, 128) [1, 1, 8, 8] = quantize image
+//!   conv1: u8(0.0471, 0) [1, 16, 8, 8] = conv3x3 pads [1, 1, 1, 1] clamp 0..=255 q
+//! out logits: f32 [1, 10]
+//! ```
+
+use super::{Arithmetic, FloatBinary, QConv, QGraph, QNode, QOp, QSlice, QType, QValueId, Window};
+use std::fmt::{self, Display, Formatter};
+
+impl Display for QType {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            QType::F32 => f.write_str("f32"),
+            QType::U8 { scale, zero_point } => write!(f, "u8({scale}, {zero_point})"),
+        }
+    }
+}
+
+impl Display for QGraph {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (nodes, values, blobs) = (self.nodes.len(), self.values.len(), self.blobs.len());
+        let kilobytes = self.data.len() as f64 / 1024.0;
+        writeln!(
+            f,
+            "qgraph {:?}: {nodes} nodes, {values} values, {blobs} blobs ({kilobytes:.1} KB)",
+            self.name
+        )?;
+        if let Some(p) = &self.preprocess {
+            writeln!(f, "preprocess {p:?}")?;
+        }
+        for &id in &self.inputs {
+            writeln!(f, "in  {}", Declared(self, id))?;
+        }
+        for node in &self.nodes {
+            writeln!(f, "  {}", Line(self, node))?;
+        }
+        for &id in &self.outputs {
+            writeln!(f, "out {}", Declared(self, id))?;
+        }
+        Ok(())
+    }
+}
+
+/// A value with type and shape.
+struct Declared<'a>(&'a QGraph, QValueId);
+
+impl Display for Declared<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let v = self.0.value(self.1);
+        write!(f, "{}: {} {:?}", v.name, v.ty, v.shape)
+    }
+}
+
+/// A node: result, operation, operands.
+struct Line<'a>(&'a QGraph, &'a QNode);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Line(graph, node) = *self;
+        write!(f, "{} = {}", Declared(graph, node.output), Op(graph, &node.op))?;
+        for (i, &id) in node.inputs.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { " " } else { ", " }, graph.value(id).name)?;
+        }
+        let name = &graph.value(node.output).name;
+        if node.name != *name {
+            write!(f, "  # {}", node.name)?;
+        }
+        if let Some(reason) = &node.float_reason {
+            write!(f, "  # float: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An operation with its attributes.
+struct Op<'a>(&'a QGraph, &'a QOp);
+
+impl Display for Op<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let blob = |id| &self.0.blob(id).name;
+        match self.1 {
+            QOp::Quantize => f.write_str("quantize"),
+            QOp::Dequantize => f.write_str("dequantize"),
+            QOp::Conv(conv) => write_conv(f, self.0, conv),
+            QOp::Affine { scale, offset, lo, hi } => {
+                write!(f, "affine {} {}{}", blob(*scale), blob(*offset), Clamp(*lo, *hi))
+            }
+            QOp::Add { a, b, k, lo, hi } => write!(f, "add a {a} b {b} k {k}{}", bytes(*lo, *hi)),
+            QOp::Mul { scale, lo, hi } => write!(f, "mul scale {scale}{}", bytes(*lo, *hi)),
+            QOp::Binary { op, lo, hi } => {
+                let name = match op {
+                    FloatBinary::Add => "add",
+                    FloatBinary::Sub => "sub",
+                    FloatBinary::Mul => "mul",
+                    FloatBinary::Div => "div",
+                };
+                write!(f, "{name}{}", Clamp(*lo, *hi))
+            }
+            QOp::Table(table) => write!(f, "table {}", blob(*table)),
+            QOp::Unary(unary) => write!(f, "{unary}"),
+            QOp::PRelu(slope) => write!(f, "prelu {}", blob(*slope)),
+            QOp::MaxPool(window) => write!(f, "max_pool{window}"),
+            QOp::AvgPool { window, count_include_pad, ratio } => {
+                write!(f, "avg_pool{window}")?;
+                if *count_include_pad {
+                    f.write_str(" count_include_pad")?;
+                }
+                if *ratio == 1.0 { Ok(()) } else { write!(f, " ratio {ratio}") }
+            }
+            QOp::Concat { axis } => write!(f, "concat axis {axis}"),
+            QOp::Slice(slices) => {
+                f.write_str("slice")?;
+                for (axis, QSlice { start, step, count }) in slices.iter().enumerate() {
+                    write!(f, "{}{start}+{count}·{step}", if axis == 0 { " [" } else { ", " })?;
+                }
+                f.write_str("]")
+            }
+            QOp::Pad { pads, fill } => write!(f, "pad {pads:?} fill {fill}"),
+            QOp::Transpose(perm) => write!(f, "transpose {perm:?}"),
+            QOp::Reshape => f.write_str("reshape"),
+            QOp::DepthToSpace { block: [r, s], crop } => write!(f, "depth_to_space {r}x{s} crop {crop:?}"),
+            QOp::ResizeNearest { rows, cols } => write!(f, "resize_nearest {}x{}", rows.len(), cols.len()),
+            QOp::ResizeLinear { rows, cols } => write!(f, "resize_linear {}x{}", rows.len(), cols.len()),
+            QOp::Softmax { axis } => write!(f, "softmax axis {axis}"),
+            QOp::Lrn { size, alpha, beta, bias } => {
+                write!(f, "lrn size {size} alpha {alpha} beta {beta} bias {bias}")
+            }
+            QOp::Constant(id) => write!(f, "constant {}", blob(*id)),
+        }
+    }
+}
+
+fn write_conv(f: &mut Formatter<'_>, graph: &QGraph, conv: &QConv) -> fmt::Result {
+    write!(f, "conv{}", conv.window)?;
+    if conv.groups > 1 {
+        write!(f, " groups {}", conv.groups)?;
+    }
+    match conv.arithmetic {
+        Arithmetic::Integer { residual, lo, hi, .. } => {
+            if let Some(r) = residual {
+                write!(f, " residual scale {} k {}", r.scale, r.k)?;
+            }
+            write!(f, "{}", bytes(lo, hi))?;
+        }
+        Arithmetic::IntegerToFloat { lo, hi, .. } => write!(f, " to f32{}", Clamp(lo, hi))?,
+        Arithmetic::Float { residual, lo, hi } => {
+            let residual = if residual { " residual" } else { "" };
+            write!(f, "{residual}{}", Clamp(lo, hi))?;
+        }
+    }
+    write!(f, " {}", graph.blob(conv.weight).name)
+}
+
+impl Display for Window {
+    /// What differs from a dense window with stride 1 and no padding.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [kh, kw] = self.kernel;
+        write!(f, "{kh}x{kw}")?;
+        let [sh, sw] = self.strides;
+        if self.strides != [1, 1] {
+            write!(f, " stride {sh}x{sw}")?;
+        }
+        let [dh, dw] = self.dilations;
+        if self.dilations != [1, 1] {
+            write!(f, " dilation {dh}x{dw}")?;
+        }
+        if self.pads != [0; 4] {
+            write!(f, " pads {:?}", self.pads)?;
+        }
+        Ok(())
+    }
+}
+
+/// A clamp; nothing if it does nothing.
+struct Clamp(f32, f32);
+
+impl Display for Clamp {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (f32::NEG_INFINITY, f32::INFINITY) => Ok(()),
+            (lo, hi) => write!(f, " clamp {lo}..={hi}"),
+        }
+    }
+}
+
+fn bytes(lo: u8, hi: u8) -> String {
+    if (lo, hi) == (0, 255) { String::new() } else { format!(" clamp {lo}..={hi}") }
+}

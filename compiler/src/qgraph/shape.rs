@@ -14,8 +14,8 @@ pub const MAX_RANK: usize = 8;
 /// Largest kernel extent, stride, dilation and padding.
 pub const MAX_WINDOW: usize = 1 << 16;
 
-/// What goes wrong, in words.
-type Checked<T> = Result<T, String>;
+/// A result, or what is wrong, in words.
+pub type Checked<T> = Result<T, String>;
 
 /// Number of elements of a shape within the limits.
 pub fn elements(shape: &[usize]) -> Checked<usize> {
@@ -78,6 +78,16 @@ impl Window {
         Ok((room / stride + 1, room.div_ceil(stride) + 1))
     }
 
+    /// What average pooling divides by along `axis`: taps inside the input, or inside the padded input.
+    pub fn divisor(&self, axis: usize, position: usize, extent: usize, include_pad: bool) -> usize {
+        let (from, to) = if include_pad {
+            (-(self.pads[axis] as i64), (extent + self.pads[axis + 2]) as i64)
+        } else {
+            (0, extent as i64)
+        };
+        self.taps_between(axis, position, from, to).1
+    }
+
     /// Inputs that the window at `position` along `axis` sees: first tap within 0..extent and number of such taps.
     pub fn taps_inside(&self, axis: usize, position: usize, extent: usize) -> (usize, usize) {
         self.taps_between(axis, position, 0, extent as i64)
@@ -87,7 +97,8 @@ impl Window {
     pub fn taps_between(&self, axis: usize, position: usize, from: i64, to: i64) -> (usize, usize) {
         let start = (position * self.strides[axis]) as i64 - self.pads[axis] as i64;
         let d = self.dilations[axis] as i64;
-        let up = |x: i64| (x.max(0) + d - 1) / d; // taps before coordinate start + x
+        // Number of taps before coordinate start + x.
+        let up = |x: i64| (x.max(0) + d - 1) / d;
         let k = self.kernel[axis] as i64;
         let (first, end) = (up(from - start).min(k), up(to - start).min(k));
         (first as usize, (end - first).max(0) as usize)

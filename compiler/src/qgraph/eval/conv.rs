@@ -1,0 +1,254 @@
+//! Convolutions, as a product of patches and weights.
+//!
+//! For four output positions at a time the inputs under the window are gathered into a patch, in the order kernel row, kernel
+//! column, input channel; then each block of 16 output channels sums over it. In integers the order of the sum is free; in
+//! f32 this is the order the definition asks for.
+
+use super::super::layout::{BLOCK, WeightShape};
+use super::super::{Arithmetic, QConv, Window};
+use super::{Data, Site, clamp};
+use qgraph_runtime::requant::{fma, quantize_value, requantize};
+use std::ops::Range;
+
+/// Output positions that are computed together.
+const POSITIONS: usize = 4;
+
+/// The sums of 16 output channels at four positions.
+type Tile<T> = [[T; BLOCK]; POSITIONS];
+
+/// The multiply-accumulate of an element type.
+trait Element: Copy + Default {
+    /// An input as it is multiplied; also the sum.
+    type Sum: Copy + Default;
+    /// A weight as it is kept.
+    type Weight: Copy + Default;
+    /// The input.
+    fn widen(self) -> Self::Sum;
+    /// acc + x·w.
+    fn mac(acc: Self::Sum, x: Self::Sum, w: Self::Weight) -> Self::Sum;
+}
+
+impl Element for u8 {
+    type Sum = i32;
+    type Weight = i8;
+    #[inline(always)]
+    fn widen(self) -> i32 {
+        i32::from(self)
+    }
+    #[inline(always)]
+    fn mac(acc: i32, x: i32, w: i8) -> i32 {
+        acc + x * i32::from(w)
+    }
+}
+
+impl Element for f32 {
+    type Sum = f32;
+    type Weight = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn mac(acc: f32, x: f32, w: f32) -> f32 {
+        fma(x, w, acc)
+    }
+}
+
+#[inline(always)]
+fn tile<E: Element>(acc: &mut Tile<E::Sum>, patch: &[[E::Sum; POSITIONS]], weights: &[[E::Weight; BLOCK]]) {
+    let mut sums = *acc;
+    for (xs, ws) in patch.iter().zip(weights) {
+        for (sums, &x) in sums.iter_mut().zip(xs) {
+            for (sum, &w) in sums.iter_mut().zip(ws) {
+                *sum = E::mac(*sum, x, w);
+            }
+        }
+    }
+    *acc = sums;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn tile_avx2<E: Element>(
+    acc: &mut Tile<E::Sum>,
+    patch: &[[E::Sum; POSITIONS]],
+    weights: &[[E::Weight; BLOCK]],
+) {
+    tile::<E>(acc, patch, weights);
+}
+
+/// The sums over one patch. The instruction set changes the speed, never the bits.
+fn sum<E: Element>(acc: &mut Tile<E::Sum>, patch: &[[E::Sum; POSITIONS]], weights: &[[E::Weight; BLOCK]]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the features that the function enables were just found.
+        return unsafe { tile_avx2::<E>(acc, patch, weights) };
+    }
+    tile::<E>(acc, patch, weights);
+}
+
+/// Extents of a convolution.
+struct Geometry<'a> {
+    window: &'a Window,
+    /// Batch, channels, rows, columns.
+    input: [usize; 4],
+    output: [usize; 4],
+    weights: WeightShape,
+}
+
+impl Geometry<'_> {
+    /// Weights of one position of one block: kernel row, column, input channel.
+    fn taps(&self) -> usize {
+        self.weights.kernel[0] * self.weights.kernel[1] * self.weights.ci
+    }
+
+    /// Blocks of 16 output channels in a group.
+    fn blocks(&self) -> usize {
+        self.weights.co.div_ceil(BLOCK)
+    }
+
+    /// Output channels of block `b` of group `g`.
+    fn channels(&self, g: usize, b: usize) -> Range<usize> {
+        let first = g * self.weights.co;
+        first + b * BLOCK..first + self.weights.co.min((b + 1) * BLOCK)
+    }
+
+    /// The stored weights in the order of the sum: [groups · blocks][taps][16].
+    fn unpack<W: Copy + Default>(&self, stored: &[W]) -> Vec<[W; BLOCK]> {
+        let WeightShape { groups, kernel: [kh, kw], ci, .. } = self.weights;
+        let mut out = vec![[W::default(); BLOCK]; groups * self.blocks() * self.taps()];
+        let mut lines = out.iter_mut();
+        for (g, b) in (0..groups).flat_map(|g| (0..self.blocks()).map(move |b| (g, b))) {
+            for (y, x) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+                for (c, line) in (0..ci).zip(&mut lines) {
+                    for (w, m) in line.iter_mut().zip(self.channels(g, b)) {
+                        *w = stored[self.weights.index(m, c, y, x)];
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Inputs of group `g` of image `n` under the window at the output positions from `first` on; `outside` in the padding.
+    fn gather<E: Element>(
+        &self,
+        x: &[E],
+        n: usize,
+        g: usize,
+        first: usize,
+        outside: E,
+        patch: &mut [[E::Sum; POSITIONS]],
+    ) {
+        let [_, channels, h, w] = self.input;
+        let [_, _, rows, cols] = self.output;
+        let [kh, kw] = self.weights.kernel;
+        let ci = self.weights.ci;
+        let base = (n * channels + g * ci) * h * w;
+        for p in 0..POSITIONS {
+            // Positions beyond the last repeat it; their sums are not used.
+            let position = (first + p).min(rows * cols - 1);
+            let origin = [position / cols, position % cols];
+            let at = |axis: usize, k: usize, extent: usize| {
+                let start =
+                    (origin[axis] * self.window.strides[axis]) as isize - self.window.pads[axis] as isize;
+                let i = start + (k * self.window.dilations[axis]) as isize;
+                usize::try_from(i).ok().filter(|&i| i < extent)
+            };
+            for (ky, kx) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+                let part = &mut patch[(ky * kw + kx) * ci..][..ci];
+                if let (Some(i), Some(j)) = (at(0, ky, h), at(1, kx, w)) {
+                    let source = x[base + i * w + j..].iter().step_by(h * w);
+                    for (xs, &x) in part.iter_mut().zip(source) {
+                        xs[p] = x.widen();
+                    }
+                } else {
+                    part.iter_mut().for_each(|xs| xs[p] = outside.widen());
+                }
+            }
+        }
+    }
+
+    /// Calls `give(output index, channel, sum)` for every output.
+    fn run<E: Element>(
+        &self,
+        x: &[E],
+        outside: E,
+        weights: &[[E::Weight; BLOCK]],
+        bias: &[E::Sum],
+        mut give: impl FnMut(usize, usize, E::Sum),
+    ) {
+        let [batch, outputs, rows, cols] = self.output;
+        let (taps, blocks, area) = (self.taps(), self.blocks(), rows * cols);
+        let mut patch = vec![[E::Sum::default(); POSITIONS]; taps];
+        for (n, g) in (0..batch).flat_map(|n| (0..self.weights.groups).map(move |g| (n, g))) {
+            for first in (0..area).step_by(POSITIONS) {
+                self.gather(x, n, g, first, outside, &mut patch);
+                for b in 0..blocks {
+                    let channels = self.channels(g, b);
+                    let mut start = [E::Sum::default(); BLOCK];
+                    start[..channels.len()].copy_from_slice(&bias[channels.clone()]);
+                    let mut acc = [start; POSITIONS];
+                    sum::<E>(&mut acc, &patch, &weights[(g * blocks + b) * taps..][..taps]);
+                    for (sums, position) in acc.iter().zip(first..area) {
+                        for (&sum, m) in sums.iter().zip(channels.clone()) {
+                            give((n * outputs + m) * area + position, m, sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A convolution node.
+pub(super) fn conv(site: &Site, conv: &QConv) -> Data {
+    let extents = |s: &[usize]| [s[0], s[1], s[2], s[3]];
+    let (input, output) = (extents(site.shape(0)), extents(site.result()));
+    let integer = !matches!(conv.arithmetic, Arithmetic::Float { .. });
+    let weights = WeightShape::of(integer, input[1], output[1], conv.groups, &conv.window);
+    let geometry = Geometry { window: &conv.window, input, output, weights };
+    let len = output.iter().product();
+    if let Arithmetic::Float { residual, lo, hi } = conv.arithmetic {
+        let weights = geometry.unpack(&site.graph.blob_f32(conv.weight));
+        let mut y = vec![0.0; len];
+        let residual = residual.then(|| site.data(1).f32());
+        geometry.run(site.data(0).f32(), 0.0, &weights, &site.graph.blob_f32(conv.bias), |i, _, sum| {
+            y[i] = clamp(residual.map_or(sum, |r| sum + r[i]), lo, hi);
+        });
+        return Data::F32(y);
+    }
+    let stored: Vec<i8> = site.graph.blob_bytes(conv.weight).iter().map(|&w| w as i8).collect();
+    let weights = geometry.unpack(&stored);
+    let bias = site.graph.blob_i32(conv.bias);
+    let (x, zero) = (site.data(0).u8(), site.scale(0).1);
+    match conv.arithmetic {
+        Arithmetic::Integer { scale, residual, lo, hi } => {
+            let scale = site.graph.blob_f32(scale);
+            let z = site.result_scale().1 as f32;
+            let mut y = vec![0; len];
+            match residual {
+                None => geometry.run(x, zero, &weights, &bias, |i, m, sum| {
+                    y[i] = requantize(sum, scale[m], z, lo, hi);
+                }),
+                Some(r) => {
+                    let q = site.data(1).u8();
+                    geometry.run(x, zero, &weights, &bias, |i, m, sum| {
+                        let scaled = fma(sum as f32, scale[m], r.k);
+                        y[i] = quantize_value(fma(q[i] as f32, r.scale, scaled), lo, hi);
+                    });
+                }
+            }
+            Data::U8(y)
+        }
+        Arithmetic::IntegerToFloat { scale, lo, hi } => {
+            let scale = site.graph.blob_f32(scale);
+            let mut y = vec![0.0; len];
+            geometry.run(x, zero, &weights, &bias, |i, m, sum| {
+                y[i] = clamp(sum as f32 * scale[m], lo, hi);
+            });
+            Data::F32(y)
+        }
+        Arithmetic::Float { .. } => unreachable!("returned above"),
+    }
+}
