@@ -1,5 +1,6 @@
 //! Every test that sees more than one module, in one binary (one link, shared helpers).
 //! Modules are named by what they hold fixed; see each one's first line.
 
+mod kernel_instr;
 mod kernel_ir;
 mod support;

@@ -12,7 +12,7 @@
 //! - `load`, `store`: 1..=4·lanes bytes; `load_u8`: 1..=lanes bytes; `copy`: at least 1, not onto itself within one
 //!   parameter; shifts below 32.
 //! - Every offset stays below 2^47 in magnitude, so that no later address arithmetic can overflow.
-//! - The flat form has at most [`MAX_FLAT`] statements.
+//! - At most [`MAX_PARAMS`] parameters, loops nested at most [`MAX_DEPTH`] deep, a flat form of at most [`MAX_FLAT`] statements.
 //!
 //! The footprint is the hull of the bytes touched: both its ends are touched by some iteration, since the extremes of
 //! a sum of independent loop counters are reached at corners. A prefetch is not an access.
@@ -27,6 +27,12 @@ use std::ops::Range;
 
 /// Largest number of statements a kernel may expand to.
 pub const MAX_FLAT: usize = 1 << 20;
+
+/// Most parameters a kernel may have: pointers live in general registers.
+pub const MAX_PARAMS: usize = 16;
+
+/// Deepest nesting of loops.
+pub const MAX_DEPTH: usize = 16;
 
 /// Offsets and loop travels stay below this.
 const MAX_OFFSET: i128 = 1 << 47;
@@ -60,6 +66,9 @@ fn structure(kernel: &Kernel, registers: usize) -> Result<(), String> {
     if ![4, 8, 16].contains(&kernel.lanes) {
         return Err(format!("{} lanes; 4, 8 or 16 are possible", kernel.lanes));
     }
+    if kernel.params.len() > MAX_PARAMS {
+        return Err(format!("{} parameters; {MAX_PARAMS} are possible", kernel.params.len()));
+    }
     let mut total = 0usize;
     for a in &kernel.arrays {
         if a.len == 0 {
@@ -71,7 +80,7 @@ fn structure(kernel: &Kernel, registers: usize) -> Result<(), String> {
     if total > registers.min(256) {
         return Err(format!("{total} registers needed, the target has {registers}"));
     }
-    let mut s = Structure { kernel, open: Vec::new(), bound: Vec::new(), flat: 0 };
+    let mut s = Structure { kernel, open: Vec::new(), bound: Vec::new(), depth: 0, flat: 0 };
     s.body(&kernel.body, 1)
 }
 
@@ -81,6 +90,8 @@ struct Structure<'a> {
     open: Vec<(VarId, usize)>,
     /// Variables bound anywhere so far.
     bound: Vec<VarId>,
+    /// Loops around the current statement.
+    depth: usize,
     /// Statements of the flat form so far.
     flat: usize,
 }
@@ -98,7 +109,12 @@ impl Structure<'_> {
                         }
                     }
                     self.count(copies.saturating_mul(2))?;
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return Err(format!("loops nested deeper than {MAX_DEPTH}"));
+                    }
                     self.body(body, copies)?;
+                    self.depth -= 1;
                 }
                 Stmt::Unroll { var, extent, body } => {
                     sane_extent(*extent)?;
