@@ -226,3 +226,30 @@ pub enum GlobalPool {
     /// Mean.
     Average,
 }
+
+impl Op {
+    /// The epilogue, of the operators that have one.
+    pub fn epilogue(&self) -> Option<&Epilogue> {
+        match self {
+            Op::Conv(conv) => Some(&conv.epilogue),
+            Op::ConvTranspose(conv) => Some(&conv.epilogue),
+            Op::Dense(epilogue) => Some(epilogue),
+            Op::BatchNorm { .. }
+            | Op::Unary(_)
+            | Op::PRelu
+            | Op::Binary(_)
+            | Op::Concat { .. }
+            | Op::Pool(_)
+            | Op::GlobalPool(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Pad { .. }
+            | Op::Resize(_)
+            | Op::Slice(_)
+            | Op::Softmax { .. }
+            | Op::Lrn { .. }
+            | Op::Identity
+            | Op::Dropout => None,
+        }
+    }
+}
