@@ -1,9 +1,37 @@
 //! Scheduling: operators become kernels over a planned arena. Operators end here.
+//!
+//! In: a verified [`QGraph`] and a [`Target`]. Out: a [`Plan`] whose every address is a constant. What holds: integer results do not
+//! depend on the target. Not here: what kernels mean (`kernel`), the proof of bounds (`plan::verify`).
+//!
+//! - `memory`: which storage every value gets (views, concatenation and residuals in place, halos).
+//! - `layout`: strides and loop nests over elements.
+//! - `draft`: the plan being written; shares kernels and constants, places the arena.
+//! - `conv`, `tile`, `epilogue`, `depthwise`, `channelwise`: convolutions.
+//! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
-use crate::error::Result;
-use crate::plan::Plan;
-use crate::qgraph::QGraph;
+mod border;
+mod channelwise;
+mod conv;
+mod depthwise;
+mod draft;
+mod elementwise;
+mod epilogue;
+mod float;
+mod layout;
+mod memory;
+mod moves;
+mod pool;
+mod tile;
+
+use crate::error::{Error, Result, Stage};
+use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};
+use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
 use crate::target::Target;
+use draft::{At, Base, Draft, Place};
+use layout::Layout;
+use memory::{Memory, element_size};
+use qgraph_runtime::Dtype;
+use std::sync::Arc;
 
 /// What the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +48,187 @@ impl Default for Options {
     }
 }
 
-/// Schedules a network for a target.
+/// Largest arena a plan may have.
+const ARENA_LIMIT: usize = 1 << 36;
+
+/// Schedules a network for a target. The graph must be valid ([`crate::qgraph::verify`]).
 pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Plan> {
-    let _ = (graph, target, options);
-    panic!("stub")
+    if options.batch == 0 {
+        return Err(Error::new(Stage::Schedule, "batch", "a run must have at least one image"));
+    }
+    let mut draft = Draft::default();
+    let memory = memory::assign(graph, options.keep_values, &mut draft);
+    let mut lower = Lower { graph, target, draft, memory, time: 0 };
+    lower.stage_inputs();
+    for (k, node) in graph.nodes.iter().enumerate() {
+        lower.time = k;
+        lower.node(node)?;
+    }
+    lower.time = graph.nodes.len();
+    lower.copy_outputs();
+    lower.finish(options)
+}
+
+/// The graph being scheduled and what is written so far.
+struct Lower<'a> {
+    graph: &'a QGraph,
+    target: &'a Target,
+    draft: Draft,
+    memory: Memory,
+    /// Number of the node being lowered: the lifetime of its temporary memory.
+    time: usize,
+}
+
+impl Lower<'_> {
+    fn place(&self, id: QValueId) -> &Place {
+        &self.memory.places[id.0 as usize]
+    }
+
+    fn ty(&self, id: QValueId) -> QType {
+        self.graph.value(id).ty
+    }
+
+    /// Scale and zero point of a u8 value.
+    fn affine(&self, id: QValueId) -> (f32, u8) {
+        match self.ty(id) {
+            QType::U8 { scale, zero_point } => (scale, zero_point),
+            QType::F32 => (1.0, 0),
+        }
+    }
+
+    fn is_u8(&self, id: QValueId) -> bool {
+        matches!(self.ty(id), QType::U8 { .. })
+    }
+
+    /// A blob where the file has it.
+    fn weights(&self, id: crate::qgraph::BlobId) -> At {
+        At { base: Base::Fixed(Space::Weights), offset: self.graph.blob(id).offset }
+    }
+
+    /// Memory for the time of one node.
+    fn temporary(&mut self, layout: Layout) -> Place {
+        let id = self.draft.storage(layout.bytes, self.time, self.time);
+        Place { base: At { base: Base::Storage(id), offset: 0 }, layout }
+    }
+
+    fn refuse<T>(&self, node: &QNode, message: impl Into<String>) -> Result<T> {
+        Err(Error::new(Stage::Schedule, &node.name, message))
+    }
+
+    /// Graph inputs that something other than a quantization reads get a copy in arena layout.
+    fn stage_inputs(&mut self) {
+        for (k, &id) in self.graph.inputs.iter().enumerate() {
+            if !self.memory.staged[id.0 as usize] {
+                continue;
+            }
+            let value = self.graph.value(id);
+            let (name, shape) = (value.name.clone(), value.shape.clone());
+            let from = Place {
+                base: At { base: Base::Fixed(Space::Input(k)), offset: 0 },
+                layout: Layout::dense(&shape, 4),
+            };
+            let to = self.place(id).clone();
+            self.fill_halo(&name, id);
+            self.copy(&name, "stage input", &from, &to);
+        }
+    }
+
+    /// Outputs that no kernel wrote directly are copied to dense row-major memory.
+    fn copy_outputs(&mut self) {
+        for (k, &id) in self.graph.outputs.iter().enumerate() {
+            let from = self.place(id).clone();
+            if from.base.base == Base::Fixed(Space::Output(k)) {
+                continue;
+            }
+            let value = self.graph.value(id);
+            let (name, shape) = (value.name.clone(), value.shape.clone());
+            let to = Place {
+                base: At { base: Base::Fixed(Space::Output(k)), offset: 0 },
+                layout: Layout::dense(&shape, 4),
+            };
+            self.copy(&name, "write output", &from, &to);
+        }
+    }
+
+    fn node(&mut self, node: &QNode) -> Result<()> {
+        self.fill_halo(&node.name, node.output);
+        match &node.op {
+            QOp::Quantize => self.quantize(node),
+            QOp::Dequantize => self.dequantize(node),
+            QOp::Conv(conv) => self.conv(node, conv)?,
+            QOp::Affine { scale, offset, lo, hi } => self.affine_node(node, *scale, *offset, *lo, *hi),
+            QOp::Add { a, b, k, lo, hi } => self.add(node, *a, *b, *k, *lo, *hi),
+            QOp::Mul { scale, lo, hi } => self.mul(node, *scale, *lo, *hi),
+            QOp::Binary { op, lo, hi } => self.binary(node, *op, *lo, *hi),
+            QOp::Table(table) => self.table(node, *table),
+            QOp::Unary(unary) => self.unary(node, *unary),
+            QOp::PRelu(slope) => self.prelu(node, *slope),
+            QOp::MaxPool(window) => self.max_pool(node, window),
+            QOp::AvgPool { window, count_include_pad, ratio } => {
+                self.avg_pool(node, window, *count_include_pad, *ratio)?;
+            }
+            QOp::Concat { axis } => self.concat(node, *axis),
+            QOp::Slice(axes) => self.slice(node, axes),
+            QOp::Pad { pads, fill } => self.pad(node, pads, *fill),
+            QOp::Transpose(perm) => self.transpose(node, perm),
+            QOp::Reshape => self.reshape(node),
+            QOp::DepthToSpace { block, crop } => self.depth_to_space(node, *block, *crop),
+            QOp::ResizeNearest { rows, cols } => self.resize_nearest(node, rows, cols),
+            QOp::ResizeLinear { rows, cols } => self.resize_linear(node, rows, cols),
+            QOp::Softmax { axis } => self.softmax(node, *axis),
+            QOp::Lrn { size, alpha, beta, bias } => self.lrn(node, *size, *alpha, *beta, *bias),
+            QOp::Constant(blob) => self.constant(node, *blob),
+        }
+        Ok(())
+    }
+
+    fn finish(self, options: &Options) -> Result<Plan> {
+        let Lower { graph, target, draft, memory, .. } = self;
+        let (arena_bytes, offsets, steps, kernels, consts) = draft.finish();
+        if arena_bytes > ARENA_LIMIT {
+            let message = format!(
+                "activations need {arena_bytes} bytes; the limit is {ARENA_LIMIT}: use a smaller input shape"
+            );
+            return Err(Error::new(Stage::Schedule, &graph.name, message));
+        }
+        let io = |ids: &[QValueId]| -> Vec<Io> {
+            let describe = |&id: &QValueId| {
+                let v = graph.value(id);
+                let mut shape = v.shape.clone();
+                if let Some(n) = shape.first_mut() {
+                    *n *= options.batch;
+                }
+                let image_bytes = v.shape.iter().product::<usize>() * element_size(v.ty);
+                Io { name: v.name.clone(), dtype: Dtype::F32, shape, image_bytes }
+            };
+            ids.iter().map(describe).collect()
+        };
+        let mut places = Vec::new();
+        for (k, v) in graph.values.iter().enumerate() {
+            let place = &memory.places[k];
+            if let (true, Base::Storage(s)) = (memory.lasting[k], place.base.base) {
+                let (dtype, affine) = match v.ty {
+                    QType::F32 => (Dtype::F32, (1.0, 0)),
+                    QType::U8 { scale, zero_point } => (Dtype::U8, (scale, zero_point)),
+                };
+                let offset = offsets[s] + place.base.offset + place.layout.origin;
+                let ptr = Ptr { space: Space::Arena, offset };
+                let (name, shape, strides) = (v.name.clone(), v.shape.clone(), place.layout.strides.clone());
+                places.push(PlanPlace { name, dtype, affine, ptr, shape, strides });
+            }
+        }
+        Ok(Plan {
+            name: graph.name.clone(),
+            target: target.clone(),
+            batch: options.batch,
+            arena_bytes,
+            weights: Arc::clone(&graph.data),
+            consts: Arc::new(consts),
+            inputs: io(&graph.inputs),
+            outputs: io(&graph.outputs),
+            kernels,
+            steps,
+            places,
+        })
+    }
 }

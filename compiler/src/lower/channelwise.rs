@@ -1,0 +1,145 @@
+//! Depthwise convolutions with a float result: one channel per lane, one tap per step. The u8 → u8 form is in [`super::depthwise`].
+
+use super::Lower;
+use super::conv::{Dot, Layer};
+use super::draft::DraftCall;
+use super::epilogue::{Params, Pixel, common_table};
+use super::tile;
+use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
+use crate::plan::GridDim;
+use crate::target::Target;
+
+/// Pixels of a tile: enough independent chains to hide the latency of a step.
+const PIXELS: usize = 8;
+
+impl Lower<'_> {
+    pub(super) fn channelwise(&mut self, layer: &Layer) {
+        let target = self.target.clone();
+        let (x, y) = (&layer.x.layout, &layer.y.layout);
+        let (lanes, channels) = (target.lanes, layer.outputs());
+        let [oh, ow] = layer.map();
+        let [sy, sx] = layer.conv.window.strides;
+        let common_at = common_table(&target, &mut self.draft, &layer.common);
+        let whole = channels / lanes;
+        let parts = [(0, whole, lanes), (whole, usize::from(channels % lanes > 0), channels % lanes)];
+        let mut calls = Vec::new();
+        for (first, count, valid) in parts.into_iter().filter(|p| p.1 > 0) {
+            let table =
+                (first..first + count).flat_map(|c| self.channel_table(layer, c)).collect::<Vec<u8>>();
+            let table_bytes = table.len() / count;
+            let table = self.draft.constant(table);
+            let most = PIXELS.min(target.registers - 4);
+            for strip in tile::strips(ow, most, 1, layer.conv.window.kernel[0] * layer.conv.window.kernel[1])
+            {
+                let kernel = kernel(&target, layer, strip.pixels, valid);
+                let kernel = self.draft.kernel(kernel);
+                let mut args = vec![
+                    layer.x_first().plus(strip.start * sx * x.pixel() + first * lanes * x.esz),
+                    table,
+                    common_at,
+                    layer.y.first().plus(strip.start * y.pixel() + first * lanes * 4),
+                ];
+                let r = layer.r.as_ref().map(|r| &r.layout);
+                if let Some(r) = &layer.r {
+                    args.push(r.first().plus(strip.start * r.layout.pixel() + first * lanes * 4));
+                }
+                let dim = |extent: usize, x: usize, t: usize, y: usize, by_r: usize| {
+                    let mut advance = vec![x as i64, t as i64, 0, y as i64];
+                    advance.extend(r.map(|_| by_r as i64));
+                    GridDim { extent, advance }
+                };
+                let p = strip.pixels;
+                let grid = [
+                    dim(x.shape[0], x.image(), 0, y.image(), r.map_or(0, |r| r.image())),
+                    dim(oh, sy * x.row(), 0, y.row(), r.map_or(0, |r| r.row())),
+                    dim(strip.count, p * sx * x.pixel(), 0, p * y.pixel(), r.map_or(0, |r| p * r.pixel())),
+                    dim(count, lanes * x.esz, table_bytes, lanes * 4, lanes * 4),
+                ];
+                let grid = grid.into_iter().filter(|d| d.extent > 1).collect();
+                calls.push(DraftCall { kernel, args, grid });
+            }
+        }
+        self.draft.step(&layer.node.name, "depthwise conv", layer.macs, calls);
+    }
+
+    /// Bias, scale, then one vector of weights per tap, of one vector of channels.
+    fn channel_table(&self, layer: &Layer, chunk: usize) -> Vec<u8> {
+        let lanes = self.target.lanes;
+        let outputs = layer.outputs();
+        let channels = chunk * lanes..(chunk + 1) * lanes;
+        let mut bytes = layer.table(channels.clone(), outputs);
+        let weights = self.graph.blob_bytes(layer.conv.weight);
+        let [kh, kw] = layer.shape.kernel;
+        for (y, x) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+            for c in channels.clone() {
+                if c >= outputs {
+                    bytes.extend([0; 4]);
+                    continue;
+                }
+                let at = layer.shape.index(c, 0, y, x);
+                if layer.shape.integer {
+                    // The other three bytes of the lane meet the zero bytes of a widened u8.
+                    bytes.extend([weights[at], 0, 0, 0]);
+                } else {
+                    bytes.extend(&weights[4 * at..4 * at + 4]);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel {
+    let bytes = target.vector_bytes();
+    let dot = if layer.shape.integer { Dot::U8S8 } else { Dot::F32 };
+    let [kh, kw] = layer.shape.kernel;
+    let window = &layer.conv.window;
+    let name = tile::name(dot, &format!("dwconv{kh}x{kw}_float"), pixels, valid, target);
+    let mut b = KernelBuilder::new(name, target.lanes);
+    let x = b.param("x", Access::Read);
+    let params = Params::declare(&mut b, layer.finish);
+    let acc = b.array("acc", pixels);
+    let extra = b.array("t", 3);
+    b.unroll(pixels, |b, p| b.op(Instr::Load { dst: acc.at(p), src: Addr::new(params.t, 0), bytes }));
+    let weights = if layer.finish.scaled() { 2 * bytes } else { bytes };
+    let l = &layer.x.layout;
+    let by = [(x, (window.dilations[0] * l.row()) as i64), (params.t, (kw * bytes) as i64)];
+    b.loop_(kh, by, |b| {
+        b.unroll(kw, |b, k| {
+            b.unroll(pixels, |b, p| {
+                let at = p * (window.strides[1] * l.pixel());
+                let src = Addr::new(x, at + k * (window.dilations[1] * l.pixel()));
+                let (input, weight) = (extra.at(0), Addr::new(params.t, k * bytes + weights).into());
+                match dot {
+                    Dot::U8S8 => {
+                        b.op(Instr::LoadU8 { dst: input.clone(), src, count: valid });
+                        b.op(Instr::Dot4 { acc: acc.at(p), u: input, s: weight });
+                    }
+                    Dot::F32 => {
+                        b.op(Instr::Load { dst: input.clone(), src, bytes: 4 * valid });
+                        b.op(Instr::FmaAcc { acc: acc.at(p), a: input, b: weight });
+                    }
+                }
+            });
+        });
+    });
+    b.unroll(pixels, |b, p| {
+        Pixel {
+            target,
+            finish: layer.finish,
+            params,
+            acc,
+            first: p.into(),
+            vectors: 1,
+            channels: valid,
+            store: valid,
+            y: p * layer.y.layout.pixel(),
+            r: p * layer.r.as_ref().map_or(0, |r| r.layout.pixel()),
+            offset: extra.at(1),
+            order: extra.at(2),
+            scratch: extra.at(0),
+        }
+        .emit(b);
+    });
+    b.finish()
+}

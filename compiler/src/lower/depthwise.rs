@@ -1,0 +1,247 @@
+//! Depthwise convolutions u8 → u8: four vertical taps per dot.
+//!
+//! Four rows of a column are unpacked against each other, bytes then words, so that every dword holds four vertical taps of one
+//! channel. Unpacking works in 16-byte blocks, and so do the packs of the epilogue: channels come out in order.
+//! After unpacking, vector j, block l, dword e is channel 16·l + 4·j + e of the chunk; bias, scale and weights are stored in that order.
+
+use super::Lower;
+use super::conv::{Dot, Layer};
+use super::draft::DraftCall;
+use super::epilogue::{Common, Finish, Params, common, common_table, pack};
+use super::tile;
+use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg, Regs};
+use crate::plan::GridDim;
+use crate::target::Target;
+
+/// Registers besides the accumulators: four rows and four halves.
+const TEMPORARIES: usize = 8;
+
+impl Lower<'_> {
+    pub(super) fn depthwise(&mut self, layer: &Layer) {
+        let target = self.target.clone();
+        let (x, y) = (&layer.x.layout, &layer.y.layout);
+        let channels = layer.outputs();
+        let chunk = target.vector_bytes();
+        let [oh, ow] = layer.map();
+        let window = &layer.conv.window;
+        let common_at = common_table(&target, &mut self.draft, &layer.common);
+        let most = (target.registers - TEMPORARIES) / 4;
+        let mut calls = Vec::new();
+        // Whole chunks first, then what is left.
+        let whole = channels / chunk;
+        let parts =
+            [(0, whole, chunk), (whole, usize::from(!channels.is_multiple_of(chunk)), channels % chunk)];
+        for (first, count, lanes) in parts.into_iter().filter(|p| p.1 > 0) {
+            let table =
+                (first..first + count).flat_map(|c| self.depthwise_table(layer, c)).collect::<Vec<u8>>();
+            let table_bytes = table.len() / count;
+            let table = self.draft.constant(table);
+            for strip in tile::strips(ow, most, 4, window.kernel[0] * window.kernel[1]) {
+                let spec = Spec {
+                    target: &target,
+                    layer,
+                    pixels: strip.pixels,
+                    channels: lanes,
+                    store: if y.pixel() >= lanes.next_multiple_of(16) {
+                        lanes.next_multiple_of(16)
+                    } else {
+                        lanes
+                    },
+                };
+                let kernel = self.draft.kernel(spec.kernel());
+                let [sy, sx] = window.strides;
+                let skip = first * chunk;
+                let mut args = vec![
+                    layer.x_first().plus(strip.start * sx * x.pixel() + skip),
+                    table,
+                    common_at,
+                    layer.y.first().plus(strip.start * y.pixel() + skip),
+                ];
+                let r = layer.r.as_ref();
+                args.extend(r.map(|r| r.first().plus(strip.start * r.layout.pixel() + skip)));
+                let dim = |extent: usize, by: [usize; 2], r: usize, t: usize| {
+                    let mut advance = vec![by[0] as i64, t as i64, 0, by[1] as i64];
+                    advance.extend(layer.r.is_some().then_some(r as i64));
+                    GridDim { extent, advance }
+                };
+                let (rx, rr, rp) =
+                    r.map_or((0, 0, 0), |r| (r.layout.image(), r.layout.row(), r.layout.pixel()));
+                let p = strip.pixels;
+                let grid = [
+                    dim(x.shape[0], [x.image(), y.image()], rx, 0),
+                    dim(count, [chunk, chunk], chunk, table_bytes),
+                    dim(oh, [sy * x.row(), y.row()], rr, 0),
+                    dim(strip.count, [p * sx * x.pixel(), p * y.pixel()], p * rp, 0),
+                ];
+                let grid = grid.into_iter().filter(|d| d.extent > 1).collect();
+                calls.push(DraftCall { kernel, args, grid });
+            }
+        }
+        self.draft.step(&layer.node.name, "depthwise conv", layer.macs, calls);
+    }
+
+    /// Bias, scale, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order.
+    fn depthwise_table(&self, layer: &Layer, chunk: usize) -> Vec<u8> {
+        let lanes = self.target.lanes;
+        let outputs = layer.outputs();
+        let channel = move |j: usize, lane: usize| chunk * 4 * lanes + 16 * (lane / 4) + 4 * j + lane % 4;
+        let mut bytes = Vec::new();
+        let order = (0..4).flat_map(move |j| (0..lanes).map(move |lane| channel(j, lane)));
+        bytes.extend(layer.table(order.clone(), outputs));
+        let weights = self.graph.blob_bytes(layer.conv.weight);
+        let [kh, kw] = layer.shape.kernel;
+        for x in 0..kw {
+            for group in 0..kh.div_ceil(4) {
+                for c in order.clone() {
+                    for t in 0..4 {
+                        let row = 4 * group + t;
+                        let exists = c < outputs && row < kh;
+                        bytes.push(if exists { weights[layer.shape.index(c, 0, row, x)] } else { 0 });
+                    }
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Geometry of a depthwise kernel.
+struct Spec<'a> {
+    target: &'a Target,
+    layer: &'a Layer<'a>,
+    pixels: usize,
+    channels: usize,
+    store: usize,
+}
+
+/// Registers of a depthwise kernel.
+#[derive(Clone, Copy)]
+struct Tile {
+    acc: Regs,
+    rows: Regs,
+    halves: Regs,
+}
+
+impl Spec<'_> {
+    fn kernel(&self) -> Kernel {
+        let bytes = self.target.vector_bytes();
+        let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
+        let [kh, kw] = self.layer.shape.kernel;
+        let kind = format!("{kind}{kh}x{kw}");
+        let name = tile::name(Dot::U8S8, &kind, self.pixels, self.channels, self.target);
+        let mut b = KernelBuilder::new(name, self.target.lanes);
+        let x = b.param("x", Access::Read);
+        let params = Params::declare(&mut b, self.layer.finish);
+        let t = Tile {
+            acc: b.array("acc", 4 * self.pixels),
+            rows: b.array("row", 4),
+            halves: b.array("half", 4),
+        };
+        b.unroll(self.pixels, |b, p| {
+            b.unroll(4, |b, j| {
+                b.op(Instr::Load { dst: t.acc.at(p * 4 + j), src: Addr::new(params.t, j * bytes), bytes });
+            });
+        });
+        for group in 0..kh.div_ceil(4) {
+            self.taps(&mut b, t, x, params.t, group);
+        }
+        self.finish(&mut b, t, params);
+        b.finish()
+    }
+
+    /// Up to four kernel rows over all columns of the tile.
+    fn taps(&self, b: &mut KernelBuilder, t: Tile, x: usize, w: usize, group: usize) {
+        let bytes = self.target.vector_bytes();
+        let layout = &self.layer.x.layout;
+        let window = &self.layer.conv.window;
+        let [kh, kw] = window.kernel;
+        let (stride, dilation) = (window.strides[1], window.dilations[1]);
+        let rows = (kh - 4 * group).min(4);
+        let column = |p: usize, k: usize| p * stride + k * dilation;
+        let mut columns: Vec<usize> =
+            (0..self.pixels).flat_map(|p| (0..kw).map(move |k| column(p, k))).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        for c in columns {
+            b.unroll(rows, |b, row| {
+                let offset = row * (window.dilations[0] * layout.row());
+                let offset = offset + 4 * group * window.dilations[0] * layout.row() + c * layout.pixel();
+                b.op(Instr::Load { dst: t.rows.at(row), src: Addr::new(x, offset), bytes: self.load() });
+            });
+            // A missing row repeats the last: its weights are zero.
+            let row = |r: usize| t.rows.at(r.min(rows - 1));
+            interleave(b, t, [row(0), row(1), row(2), row(3)]);
+            for p in 0..self.pixels {
+                for k in (0..kw).filter(|&k| column(p, k) == c) {
+                    let at = 8 * bytes + (k * kh.div_ceil(4) + group) * 4 * bytes;
+                    b.unroll(4, |b, j| {
+                        let s = Operand::Mem(Addr::new(w, j * bytes + at));
+                        b.op(Instr::Dot4 { acc: t.acc.at(j + 4 * p), u: t.rows.at(j), s });
+                    });
+                }
+            }
+        }
+    }
+
+    /// Bytes of a column that are loaded: the channels, rounded up to what the layout pads.
+    fn load(&self) -> usize {
+        let rounded = self.channels.next_multiple_of(16);
+        if self.layer.x.layout.pixel() >= rounded { rounded } else { self.channels }
+    }
+
+    fn finish(&self, b: &mut KernelBuilder, t: Tile, params: Params) {
+        let Finish::Requantize { residual, guard, lo, hi } = self.layer.finish else { return };
+        let bytes = self.target.vector_bytes();
+        let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
+        let load = |dst: Reg, which| Instr::Load { dst, src: common(self.target, params.c, which), bytes };
+        let offset = t.halves.at(0);
+        for p in 0..self.pixels {
+            let acc = |j: usize| t.acc.at(4 * p + j);
+            b.op(load(offset.clone(), Common::Offset));
+            for j in 0..4 {
+                b.op(Instr::CvtI32F32 { dst: acc(j), src: acc(j) });
+                let m = Operand::Mem(Addr::new(params.t, (4 + j) * bytes));
+                b.op(Instr::FmaMul { x: acc(j), m, c: offset.clone() });
+            }
+            if let (true, Some(r)) = (residual, params.r) {
+                let pixel = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
+                let src = Addr::new(r, p * pixel);
+                b.op(Instr::Load { dst: t.rows.at(0), src, bytes: self.channels });
+                b.op(Instr::Splat { dst: t.rows.at(1), bits: 0 });
+                let (q, zero) = (t.rows.at(0), t.rows.at(1));
+                interleave(b, t, [q, zero.clone(), zero.clone(), zero]);
+                for j in 0..4 {
+                    b.op(Instr::CvtI32F32 { dst: t.rows.at(j), src: t.rows.at(j) });
+                    let scale = constant(Common::ResidualScale);
+                    b.op(Instr::FmaAcc { acc: acc(j), a: t.rows.at(j), b: scale });
+                }
+            }
+            for j in 0..4 {
+                if guard {
+                    b.op(Instr::MaxF32 { dst: acc(j), a: acc(j), b: constant(Common::FloatLo) });
+                    b.op(Instr::MinF32 { dst: acc(j), a: acc(j), b: constant(Common::FloatHi) });
+                }
+                b.op(Instr::CvtF32I32 { dst: acc(j), src: acc(j) });
+            }
+            let lo = lo.then(|| constant(Common::Lo));
+            let hi = hi.then(|| constant(Common::Hi));
+            let src = pack(b, &[acc(0), acc(1), acc(2), acc(3)], lo, hi, None);
+            let dst = Addr::new(params.y, p * self.layer.y.layout.pixel());
+            b.op(Instr::Store { dst, src, bytes: self.store });
+        }
+    }
+}
+
+/// Four vectors of bytes become four of dwords, each dword one byte of every input; the result is in `t.rows`.
+fn interleave(b: &mut KernelBuilder, t: Tile, [r0, r1, r2, r3]: [Reg; 4]) {
+    let half = |k: usize| t.halves.at(k);
+    b.op(Instr::UnpackLo8 { dst: half(0), a: r0.clone(), b: r1.clone() });
+    b.op(Instr::UnpackLo8 { dst: half(1), a: r2.clone(), b: r3.clone() });
+    b.op(Instr::UnpackHi8 { dst: half(2), a: r0, b: r1 });
+    b.op(Instr::UnpackHi8 { dst: half(3), a: r2, b: r3 });
+    for h in 0..2 {
+        let (a, c) = (half(2 * h), half(2 * h + 1));
+        b.op(Instr::UnpackLo16 { dst: t.rows.at(2 * h), a: a.clone(), b: c.clone() });
+        b.op(Instr::UnpackHi16 { dst: t.rows.at(2 * h + 1), a, b: c });
+    }
+}

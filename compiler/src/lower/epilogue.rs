@@ -1,0 +1,312 @@
+//! The end of a convolution tile: accumulators become stored outputs, by the numeric contract.
+//!
+//! Constants come through two parameters: `c`, vectors common to the layer ([`Common`]), and `t`, a table per panel of output channels (bias
+//! vectors, then scale vectors). So layers of equal geometry share one kernel.
+
+use super::draft::{At, Draft};
+use crate::kernel::{Access, Addr, Affine, Instr, KernelBuilder, Operand, ParamId, Reg, Regs};
+use crate::target::Target;
+
+/// Vectors of the layer-wide table, by position.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Common {
+    /// f32 zero point of the output, or the residual constant k.
+    Offset,
+    /// Dword order that undoes the in-lane packs.
+    Order,
+    /// Lower clamp as bytes.
+    Lo,
+    /// Upper clamp as bytes.
+    Hi,
+    /// Lower clamp as f32 (of a float output, or where the value may leave the range of i32).
+    FloatLo,
+    /// Upper clamp as f32.
+    FloatHi,
+    /// Scale of the residual.
+    ResidualScale,
+}
+
+/// What the layer-wide table holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CommonValues {
+    pub(super) offset: f32,
+    pub(super) lo: u8,
+    pub(super) hi: u8,
+    pub(super) float_lo: f32,
+    pub(super) float_hi: f32,
+    pub(super) residual_scale: f32,
+}
+
+/// Address of a vector of the layer-wide table.
+pub(super) fn common(target: &Target, param: ParamId, which: Common) -> Addr {
+    Addr::new(param, which as usize * target.vector_bytes())
+}
+
+/// Dword order after two `PackI32I16` and one `PackI16U8` of four vectors: packs work in 16-byte blocks.
+pub(super) fn pack_order(lanes: usize) -> Vec<u32> {
+    let blocks = lanes / 4;
+    (0..lanes).map(|i| (4 * (i % blocks) + i / blocks) as u32).collect()
+}
+
+/// The layer-wide table of a target.
+pub(super) fn common_table(target: &Target, draft: &mut Draft, v: &CommonValues) -> At {
+    let lanes = target.lanes;
+    let splat = |x: f32| x.to_le_bytes().repeat(lanes);
+    let mut bytes = splat(v.offset);
+    bytes.extend(pack_order(lanes).iter().flat_map(|d| d.to_le_bytes()));
+    bytes.extend(std::iter::repeat_n(v.lo, 4 * lanes));
+    bytes.extend(std::iter::repeat_n(v.hi, 4 * lanes));
+    bytes.extend(splat(v.float_lo));
+    bytes.extend(splat(v.float_hi));
+    bytes.extend(splat(v.residual_scale));
+    draft.constant(bytes)
+}
+
+/// How accumulators end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// i32 → u8.
+    Requantize {
+        /// A u8 residual is added.
+        residual: bool,
+        /// The value may leave i32's range: clamp in f32 first.
+        guard: bool,
+        /// The lower clamp is above 0.
+        lo: bool,
+        /// The upper clamp is below 255.
+        hi: bool,
+    },
+    /// i32 → f32 by one multiply.
+    Dequantize {
+        /// A finite clamp follows.
+        clamp: bool,
+    },
+    /// f32 stays.
+    Float {
+        /// An f32 residual is added.
+        residual: bool,
+        /// A finite clamp follows.
+        clamp: bool,
+    },
+}
+
+impl Finish {
+    /// True if a residual is read.
+    pub(super) fn residual(self) -> bool {
+        match self {
+            Finish::Requantize { residual, .. } | Finish::Float { residual, .. } => residual,
+            Finish::Dequantize { .. } => false,
+        }
+    }
+
+    /// True if the panel table holds scales.
+    pub(super) fn scaled(self) -> bool {
+        match self {
+            Finish::Requantize { .. } | Finish::Dequantize { .. } => true,
+            Finish::Float { .. } => false,
+        }
+    }
+
+    /// Bytes of an output element.
+    pub(super) fn output_size(self) -> usize {
+        match self {
+            Finish::Requantize { .. } => 1,
+            Finish::Dequantize { .. } | Finish::Float { .. } => 4,
+        }
+    }
+}
+
+/// Parameters of the epilogue in a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Params {
+    /// Panel table.
+    pub(super) t: ParamId,
+    /// Layer-wide table.
+    pub(super) c: ParamId,
+    /// Output.
+    pub(super) y: ParamId,
+    /// Residual, if any.
+    pub(super) r: Option<ParamId>,
+}
+
+impl Params {
+    /// Declares `t`, `c`, `y` and, if needed, `r`, in this order.
+    pub(super) fn declare(b: &mut KernelBuilder, finish: Finish) -> Params {
+        let t = b.param("t", Access::Read);
+        let c = b.param("c", Access::Read);
+        let y = b.param("y", Access::Write);
+        let r = finish.residual().then(|| b.param("r", Access::Read));
+        Params { t, c, y, r }
+    }
+}
+
+/// Writes the epilogue of `vectors` accumulators `acc[first ..]` of one pixel, holding consecutive channels.
+pub(super) struct Pixel<'a> {
+    pub(super) target: &'a Target,
+    pub(super) finish: Finish,
+    pub(super) params: Params,
+    pub(super) acc: Regs,
+    /// Index of the first accumulator.
+    pub(super) first: Affine,
+    pub(super) vectors: usize,
+    /// Output channels that exist: what is stored. At most `vectors · lanes`.
+    pub(super) channels: usize,
+    /// Channels that may be stored: `channels`, or more where padding lanes may be written.
+    pub(super) store: usize,
+    /// Bytes of the pixel from `y`.
+    pub(super) y: Affine,
+    /// Bytes of the pixel from `r`.
+    pub(super) r: Affine,
+    /// Register of the offset vector.
+    pub(super) offset: Reg,
+    /// Register of the pack order.
+    pub(super) order: Reg,
+    /// A free register.
+    pub(super) scratch: Reg,
+}
+
+impl Pixel<'_> {
+    pub(super) fn emit(&self, b: &mut KernelBuilder) {
+        match self.finish {
+            Finish::Requantize { residual, guard, lo, hi } => {
+                self.requantize(b, residual, guard);
+                self.pack(b, lo, hi);
+            }
+            Finish::Dequantize { clamp } => {
+                b.unroll(self.vectors, |b, v| {
+                    let acc = self.reg(v);
+                    b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+                    b.op(Instr::MulF32 { dst: acc.clone(), a: acc, b: self.scale(v) });
+                });
+                self.store_f32(b, clamp);
+            }
+            Finish::Float { residual, clamp } => {
+                if residual {
+                    self.add_f32(b);
+                }
+                self.store_f32(b, clamp);
+            }
+        }
+    }
+
+    fn reg(&self, v: impl Into<Affine>) -> Reg {
+        self.acc.at(self.first.clone() + v)
+    }
+
+    fn scale(&self, v: impl Into<Affine>) -> Operand<Reg, Addr> {
+        let bytes = self.target.vector_bytes();
+        Addr::new(self.params.t, v.into() * bytes + self.vectors * bytes).into()
+    }
+
+    fn common(&self, which: Common) -> Operand<Reg, Addr> {
+        common(self.target, self.params.c, which).into()
+    }
+
+    fn requantize(&self, b: &mut KernelBuilder, residual: bool, guard: bool) {
+        let lanes = self.target.lanes;
+        b.unroll(self.vectors, |b, v| {
+            let acc = self.reg(v);
+            b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+            b.op(Instr::FmaMul { x: acc, m: self.scale(v), c: self.offset.clone() });
+        });
+        for v in 0..self.vectors {
+            let acc = self.reg(v);
+            if let (true, Some(r)) = (residual, self.params.r) {
+                let src = Addr::new(r, self.r.clone() + v * lanes);
+                let count = lanes.min(self.channels.saturating_sub(v * lanes)).max(1);
+                let scratch = self.scratch.clone();
+                b.op(Instr::LoadU8 { dst: scratch.clone(), src, count });
+                b.op(Instr::CvtI32F32 { dst: scratch.clone(), src: scratch.clone() });
+                let scale = self.common(Common::ResidualScale);
+                b.op(Instr::FmaAcc { acc: acc.clone(), a: scratch, b: scale });
+            }
+            if guard {
+                self.clamp(b, &acc);
+            }
+            b.op(Instr::CvtF32I32 { dst: acc.clone(), src: acc });
+        }
+    }
+
+    fn clamp(&self, b: &mut KernelBuilder, acc: &Reg) {
+        let (lo, hi) = (self.common(Common::FloatLo), self.common(Common::FloatHi));
+        b.op(Instr::MaxF32 { dst: acc.clone(), a: acc.clone(), b: lo });
+        b.op(Instr::MinF32 { dst: acc.clone(), a: acc.clone(), b: hi });
+    }
+
+    /// Four vectors of i32 at a time become one of bytes.
+    fn pack(&self, b: &mut KernelBuilder, lo: bool, hi: bool) {
+        let lanes = self.target.lanes;
+        for group in (0..self.vectors).step_by(4) {
+            let n = (self.vectors - group).min(4);
+            let bytes = self.store.saturating_sub(group * lanes).min(n * lanes);
+            if bytes == 0 {
+                break;
+            }
+            let regs: Vec<Reg> = (group..group + n).map(|v| self.reg(v)).collect();
+            let lo = lo.then(|| self.common(Common::Lo));
+            let hi = hi.then(|| self.common(Common::Hi));
+            let src = pack(b, &regs, lo, hi, (lanes > 4).then_some(&self.order));
+            let dst = Addr::new(self.params.y, self.y.clone() + group * lanes);
+            b.op(Instr::Store { dst, src, bytes });
+        }
+    }
+
+    fn valid(&self, v: usize) -> usize {
+        self.channels.saturating_sub(v * self.target.lanes).min(self.target.lanes)
+    }
+
+    fn add_f32(&self, b: &mut KernelBuilder) {
+        let Some(r) = self.params.r else { return };
+        for v in 0..self.vectors {
+            let (acc, scratch) = (self.reg(v), self.scratch.clone());
+            let src = Addr::new(r, self.r.clone() + v * self.target.vector_bytes());
+            if self.valid(v) > 0 {
+                b.op(Instr::Load { dst: scratch.clone(), src, bytes: 4 * self.valid(v) });
+                b.op(Instr::AddF32 { dst: acc.clone(), a: acc, b: scratch.into() });
+            }
+        }
+    }
+
+    fn store_f32(&self, b: &mut KernelBuilder, clamp: bool) {
+        for v in 0..self.vectors {
+            let src = self.reg(v);
+            if self.valid(v) == 0 {
+                break;
+            }
+            if clamp {
+                self.clamp(b, &src);
+            }
+            let dst = Addr::new(self.params.y, self.y.clone() + v * self.target.vector_bytes());
+            b.op(Instr::Store { dst, src, bytes: 4 * self.valid(v) });
+        }
+    }
+}
+
+/// One to four vectors of i32 become one of bytes, saturated and clamped, in `regs[0]`, which is returned. With fewer than four
+/// vectors the upper bytes repeat some. Without `order` the bytes stay in the order of the in-lane packs.
+pub(super) fn pack(
+    b: &mut KernelBuilder,
+    regs: &[Reg],
+    lo: Option<Operand<Reg, Addr>>,
+    hi: Option<Operand<Reg, Addr>>,
+    order: Option<&Reg>,
+) -> Reg {
+    let reg = |j: usize| regs[j.min(regs.len() - 1)].clone();
+    let out = reg(0);
+    let high = if regs.len() > 2 { reg(2) } else { reg(0) };
+    b.op(Instr::PackI32I16 { dst: out.clone(), a: reg(0), b: reg(1) });
+    if regs.len() > 2 {
+        b.op(Instr::PackI32I16 { dst: high.clone(), a: reg(2), b: reg(3) });
+    }
+    b.op(Instr::PackI16U8 { dst: out.clone(), a: out.clone(), b: high });
+    if let Some(lo) = lo {
+        b.op(Instr::MaxU8 { dst: out.clone(), a: out.clone(), b: lo });
+    }
+    if let Some(hi) = hi {
+        b.op(Instr::MinU8 { dst: out.clone(), a: out.clone(), b: hi });
+    }
+    if let Some(index) = order {
+        b.op(Instr::Permute32 { dst: out.clone(), src: out.clone(), index: index.clone() });
+    }
+    out
+}
