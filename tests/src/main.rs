@@ -3,4 +3,5 @@
 
 mod kernel_instr;
 mod kernel_ir;
+mod qgraph_file;
 mod support;

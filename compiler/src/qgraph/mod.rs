@@ -87,6 +87,7 @@ pub struct Blob {
     /// Unique; the tensor's name in the file.
     pub name: String,
     /// Element type.
+    #[serde(rename = "type")]
     pub ty: BlobType,
     /// Extents as stored.
     pub shape: Vec<usize>,
@@ -434,7 +435,8 @@ mod finite {
         match *x {
             f32::INFINITY => s.serialize_str("inf"),
             f32::NEG_INFINITY => s.serialize_str("-inf"),
-            x => s.serialize_f32(x),
+            // As f64, because an untagged number is read as one.
+            x => s.serialize_f64(x.into()),
         }
     }
 
