@@ -60,3 +60,85 @@ impl Default for Preprocess {
         }
     }
 }
+
+impl Preprocess {
+    /// Checks the numbers for an input of `channels` channels: `mean` and `std` have one entry or one per channel, everything is
+    /// finite, no `std` is zero, no side is zero. The error says what is wrong, and the cure.
+    pub fn validate(&self, channels: usize) -> Result<(), String> {
+        for (name, list) in [("mean", &self.mean), ("std", &self.std)] {
+            if list.len() != 1 && list.len() != channels {
+                return Err(format!(
+                    "{name} has {} entries for {channels} channels: give one, or one per channel",
+                    list.len()
+                ));
+            }
+        }
+        self.validate_numbers()
+    }
+
+    /// What [`Preprocess::validate`] checks that does not depend on the number of channels.
+    pub fn validate_numbers(&self) -> Result<(), String> {
+        for (name, list) in [("mean", &self.mean), ("std", &self.std)] {
+            if list.is_empty() {
+                return Err(format!("{name} is empty: give one entry, or one per channel"));
+            }
+            if let Some(x) = list.iter().find(|x| !x.is_finite()) {
+                return Err(format!("{name} contains {x}: give finite numbers"));
+            }
+        }
+        // A subnormal divisor overflows as zero does.
+        if let Some(x) = self.std.iter().find(|x| !x.is_normal()) {
+            return Err(format!("std contains {x}: it divides, give a number that is not zero"));
+        }
+        if !self.scale.is_finite() {
+            return Err(format!("scale is {}: give a finite number", self.scale));
+        }
+        for (name, side) in [("resize", self.resize), ("crop", self.crop)] {
+            if side == Some(0) {
+                return Err(format!("{name} is 0: give the number of pixels, or leave it out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number the network sees for an 8-bit value of `channel`, counted in the network's channel order:
+    /// `(u8·scale − mean[channel]) / std[channel]`, each step rounded to f32.
+    pub fn normalize(&self, value: u8, channel: usize) -> f32 {
+        let of = |list: &[f32]| if list.len() == 1 { list[0] } else { list[channel] };
+        (f32::from(value) * self.scale - of(&self.mean)) / of(&self.std)
+    }
+
+    /// [`Preprocess::normalize`] of all 256 values, one table per channel.
+    pub fn tables(&self, channels: usize) -> Vec<[f32; 256]> {
+        let table = |channel| std::array::from_fn(|value| self.normalize(value as u8, channel));
+        (0..channels).map(table).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalizes_per_channel() {
+        let p = Preprocess { scale: 0.5, mean: vec![1.0, 2.0], std: vec![4.0], ..Preprocess::default() };
+        assert_eq!(p.validate(2), Ok(()));
+        assert_eq!((p.normalize(10, 0), p.normalize(10, 1)), (1.0, 0.75));
+        assert_eq!(p.tables(2)[1][10], 0.75);
+    }
+
+    #[test]
+    fn refuses_bad_numbers() {
+        let of = |change: fn(&mut Preprocess)| {
+            let mut p = Preprocess::default();
+            change(&mut p);
+            p.validate(3).unwrap_err()
+        };
+        assert!(of(|p| p.mean = vec![1.0, 2.0]).contains("mean has 2 entries for 3 channels"));
+        assert!(of(|p| p.std = vec![0.0]).contains("not zero"));
+        assert!(of(|p| p.std = vec![1e-40]).contains("not zero"));
+        assert!(of(|p| p.mean = vec![f32::NAN]).contains("finite"));
+        assert!(of(|p| p.scale = f32::INFINITY).contains("finite"));
+        assert!(of(|p| p.crop = Some(0)).contains("crop is 0"));
+    }
+}

@@ -1,11 +1,31 @@
 //! Calibration: samples through the fused graph, ranges of every value out.
+//!
+//! In: a graph, samples, and a way to run the graph that shows its values. Out: a [`Profile`], a readable file that can be used again.
+//! Holds: a profile does not depend on the order of the samples or of the values; one sample is in memory at a time; ranges are finite,
+//! and no NaN gets in. Not here: where samples come from (`data`), what quantization makes of a range (`quant`).
+//!
+//! - `run`: the loop over the samples and what it collects.
+//! - `hash`: the identity of a graph.
 
+mod hash;
+mod run;
+
+use crate::error::{Error, Problem, Result, Stage};
+use crate::graph::Graph;
 use crate::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use hash::graph_hash;
+pub use run::{Collector, Naive, RunFn, calibrate};
+
+/// Version of the profile format that is written and read.
+pub const PROFILE_VERSION: u32 = 1;
 
 /// Observed range of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Range {
     /// Smallest value.
     pub min: f32,
@@ -15,6 +35,7 @@ pub struct Range {
 
 /// What calibration found: a readable, reusable file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Format version.
     pub version: u32,
@@ -31,4 +52,176 @@ pub struct Profile {
     pub preprocess: Option<Preprocess>,
     /// Ranges by value name; pre-activation values are named `{value}/pre`.
     pub ranges: BTreeMap<String, Range>,
+}
+
+impl Profile {
+    /// The profile as indented JSON, ranges sorted by name: equal profiles have equal text, and floats read back as they were.
+    pub fn to_text(&self) -> String {
+        // JSON fails for keys that are no strings only.
+        serde_json::to_string_pretty(self).expect("a profile is plain data") + "\n"
+    }
+
+    /// Reads what [`Profile::to_text`] wrote, or a person did.
+    ///
+    /// # Errors
+    /// Anything [`Profile::validate`] refuses, an unknown or missing field, an unknown version.
+    pub fn from_text(text: &str) -> Result<Profile> {
+        /// The version alone: another version may have other fields.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let fail =
+            |e: serde_json::Error| failure("", format!("not a profile ({e}): calibrate again to make one"));
+        let head: Head = serde_json::from_str(text).map_err(fail)?;
+        if head.version != PROFILE_VERSION {
+            return Err(failure(
+                "",
+                format!(
+                    "a profile of version {}, this program reads {PROFILE_VERSION}: calibrate again",
+                    head.version
+                ),
+            ));
+        }
+        let profile: Profile = serde_json::from_str(text).map_err(fail)?;
+        profile.validate()?;
+        Ok(profile)
+    }
+
+    /// Checks what the types do not: the version, at least one sample, every range finite with `min <= max`, the preprocessing's numbers.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut problem =
+            |subject: &str, message: String| problems.push(Problem { subject: subject.into(), message });
+        if self.version != PROFILE_VERSION {
+            problem("version", format!("{} is not {PROFILE_VERSION}: calibrate again", self.version));
+        }
+        if self.samples == 0 {
+            problem("samples", "a profile of no samples says nothing: calibrate again".into());
+        }
+        if let Some(Err(what)) = self.preprocess.as_ref().map(Preprocess::validate_numbers) {
+            problem("preprocess", what);
+        }
+        for (name, Range { min, max }) in &self.ranges {
+            if !(min.is_finite() && max.is_finite() && min <= max) {
+                problem(
+                    name,
+                    format!("the range {min} to {max} is not finite and in order: calibrate again"),
+                );
+            }
+        }
+        Error::all(Stage::Calibrate, problems)
+    }
+
+    /// Whether the profile is of `graph`, by [`graph_hash`].
+    ///
+    /// # Errors
+    /// It is of another graph, or of another version of this one.
+    pub fn check_graph(&self, graph: &Graph) -> Result<()> {
+        if self.graph == graph_hash(graph) {
+            return Ok(());
+        }
+        let message =
+            format!("the profile belongs to another graph (model {}): calibrate this model", self.model);
+        Err(failure(&graph.name, message))
+    }
+
+    /// Writes [`Profile::to_text`] to a file.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let write = std::fs::write(path, self.to_text());
+        write.map_err(|e| failure(&path.display().to_string(), format!("cannot be written ({e})")))
+    }
+
+    /// Reads a file with [`Profile::from_text`].
+    pub fn load(path: &Path) -> Result<Profile> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            failure(&name, format!("cannot be read ({e}): give a profile made by calibration"))
+        })?;
+        Profile::from_text(&text).map_err(|mut e| {
+            for p in &mut e.problems {
+                p.subject =
+                    if p.subject.is_empty() { name.clone() } else { format!("{name}: {}", p.subject) };
+            }
+            e
+        })
+    }
+}
+
+/// An error of this stage.
+fn failure(subject: &str, message: impl Into<String>) -> Error {
+    Error::new(Stage::Calibrate, subject, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> Profile {
+        let range = |min, max| Range { min, max };
+        Profile {
+            version: PROFILE_VERSION,
+            model: "m \"quoted\"".into(),
+            graph: "00ff".into(),
+            mode: "naive".into(),
+            samples: 3,
+            preprocess: Some(Preprocess::default()),
+            ranges: BTreeMap::from([
+                ("a".into(), range(-1.5, 0.1)),
+                ("a/pre".into(), range(f32::MIN, f32::MAX)),
+                ("z".into(), range(f32::MIN_POSITIVE, 1.0)),
+            ]),
+        }
+    }
+
+    #[test]
+    fn text_round_trips() {
+        let p = profile();
+        let text = p.to_text();
+        assert_eq!(Profile::from_text(&text).unwrap(), p);
+        assert!(text.contains("\"a/pre\": {\n") && text.ends_with("}\n"), "{text}");
+        let none = Profile { preprocess: None, ..p };
+        assert!(!none.to_text().contains("preprocess"));
+        assert_eq!(Profile::from_text(&none.to_text()).unwrap(), none);
+    }
+
+    #[test]
+    fn floats_round_trip_bit_for_bit() {
+        let mut bits = 1u32;
+        let mut p = profile();
+        for k in 0..2000 {
+            bits = bits.wrapping_mul(1664525).wrapping_add(1013904223);
+            let x = f32::from_bits(bits);
+            if x.is_finite() {
+                p.ranges.insert(format!("v{k}"), Range { min: x, max: x });
+            }
+        }
+        let back = Profile::from_text(&p.to_text()).unwrap();
+        for (name, range) in &p.ranges {
+            assert_eq!(back.ranges[name].min.to_bits(), range.min.to_bits(), "{name}: {}", range.min);
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_an_error() {
+        let text = profile().to_text();
+        let of = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            Profile::from_text(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        assert!(of("\"version\": 1", "\"version\": 2").contains("version 2, this program reads 1"));
+        assert!(of("\"samples\": 3", "\"samples\": 0").contains("no samples"));
+        assert!(of("\"samples\": 3", "\"samples\": -1").contains("not a profile"));
+        assert!(of("\"samples\": 3", "\"samples\": 3, \"more\": 1").contains("unknown field"));
+        assert!(of("\"max\": 0.1", "\"max\": 0.1, \"mean\": 0").contains("unknown field"));
+        assert!(of("\"max\": 0.1", "\"max\": -2").contains("a: the range -1.5 to -2"));
+        assert!(of("\"max\": 0.1", "\"max\": 1e39").contains("a"));
+        assert!(of("\"max\": 0.1", "\"max\": null").contains("not a profile"));
+        assert!(of("\"max\": 0.1", "\"max\": NaN").contains("not a profile"));
+        assert!(of("\"scale\": 1.0", "\"scale\": 1e99").contains("preprocess"));
+        for end in 0..text.len() - 2 {
+            assert!(Profile::from_text(&text[..end]).is_err());
+        }
+        assert!(Profile::from_text(&"[".repeat(100_000)).is_err());
+    }
 }
