@@ -11,13 +11,13 @@ use qgraph_runtime::requant::{fma, quantize_value, requantize};
 use std::ops::Range;
 
 /// Output positions that are computed together.
-const POSITIONS: usize = 4;
+pub(super) const POSITIONS: usize = 4;
 
 /// The sums of 16 output channels at four positions.
-type Tile<T> = [[T; BLOCK]; POSITIONS];
+pub(super) type Tile<T> = [[T; BLOCK]; POSITIONS];
 
 /// The multiply-accumulate of an element type.
-trait Element: Copy + Default {
+pub(super) trait Element: Copy + Default {
     /// An input as it is multiplied; also the sum.
     type Sum: Copy + Default;
     /// A weight as it is kept.
@@ -26,6 +26,8 @@ trait Element: Copy + Default {
     fn widen(self) -> Self::Sum;
     /// acc + x·w.
     fn mac(acc: Self::Sum, x: Self::Sum, w: Self::Weight) -> Self::Sum;
+    /// [`sum`], by whatever is fastest here: the instruction set changes the speed, never the bits.
+    fn sum(acc: &mut Tile<Self::Sum>, patch: &[[Self::Sum; POSITIONS]], weights: &[[Self::Weight; BLOCK]]);
 }
 
 impl Element for u8 {
@@ -38,6 +40,14 @@ impl Element for u8 {
     #[inline(always)]
     fn mac(acc: i32, x: i32, w: i8) -> i32 {
         acc + x * i32::from(w)
+    }
+    fn sum(acc: &mut Tile<i32>, patch: &[[i32; POSITIONS]], weights: &[[i8; BLOCK]]) {
+        #[cfg(target_arch = "x86_64")]
+        if super::x86::available() {
+            // SAFETY: the CPU has what the function needs.
+            return unsafe { super::x86::sum_i32(acc, patch, weights) };
+        }
+        sum::<Self>(acc, patch, weights);
     }
 }
 
@@ -52,39 +62,29 @@ impl Element for f32 {
     fn mac(acc: f32, x: f32, w: f32) -> f32 {
         fma(x, w, acc)
     }
+    fn sum(acc: &mut Tile<f32>, patch: &[[f32; POSITIONS]], weights: &[[f32; BLOCK]]) {
+        #[cfg(target_arch = "x86_64")]
+        if super::x86::available() {
+            // SAFETY: the CPU has what the function needs.
+            return unsafe { super::x86::sum_f32(acc, patch, weights) };
+        }
+        sum::<Self>(acc, patch, weights);
+    }
 }
 
-#[inline(always)]
-fn tile<E: Element>(acc: &mut Tile<E::Sum>, patch: &[[E::Sum; POSITIONS]], weights: &[[E::Weight; BLOCK]]) {
-    let mut sums = *acc;
+/// acc[p][m] += Σ_k patch[k][p] · weights[k][m], for k in order.
+pub(super) fn sum<E: Element>(
+    acc: &mut Tile<E::Sum>,
+    patch: &[[E::Sum; POSITIONS]],
+    weights: &[[E::Weight; BLOCK]],
+) {
     for (xs, ws) in patch.iter().zip(weights) {
-        for (sums, &x) in sums.iter_mut().zip(xs) {
+        for (sums, &x) in acc.iter_mut().zip(xs) {
             for (sum, &w) in sums.iter_mut().zip(ws) {
                 *sum = E::mac(*sum, x, w);
             }
         }
     }
-    *acc = sums;
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn tile_avx2<E: Element>(
-    acc: &mut Tile<E::Sum>,
-    patch: &[[E::Sum; POSITIONS]],
-    weights: &[[E::Weight; BLOCK]],
-) {
-    tile::<E>(acc, patch, weights);
-}
-
-/// The sums over one patch. The instruction set changes the speed, never the bits.
-fn sum<E: Element>(acc: &mut Tile<E::Sum>, patch: &[[E::Sum; POSITIONS]], weights: &[[E::Weight; BLOCK]]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the features that the function enables were just found.
-        return unsafe { tile_avx2::<E>(acc, patch, weights) };
-    }
-    tile::<E>(acc, patch, weights);
 }
 
 /// Extents of a convolution.
@@ -118,11 +118,16 @@ impl Geometry<'_> {
         let WeightShape { groups, kernel: [kh, kw], ci, .. } = self.weights;
         let mut out = vec![[W::default(); BLOCK]; groups * self.blocks() * self.taps()];
         let mut lines = out.iter_mut();
+        // In every layout the 16 channels of a block lie side by side, 4 bytes each.
+        let lane = 4 / size_of::<W>();
         for (g, b) in (0..groups).flat_map(|g| (0..self.blocks()).map(move |b| (g, b))) {
+            let channels = self.channels(g, b);
             for (y, x) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
                 for (c, line) in (0..ci).zip(&mut lines) {
-                    for (w, m) in line.iter_mut().zip(self.channels(g, b)) {
-                        *w = stored[self.weights.index(m, c, y, x)];
+                    let first = self.weights.index(channels.start, c, y, x);
+                    let lanes = stored[first..].iter().step_by(lane);
+                    for (w, &s) in line[..channels.len()].iter_mut().zip(lanes) {
+                        *w = s;
                     }
                 }
             }
@@ -189,7 +194,7 @@ impl Geometry<'_> {
                     let mut start = [E::Sum::default(); BLOCK];
                     start[..channels.len()].copy_from_slice(&bias[channels.clone()]);
                     let mut acc = [start; POSITIONS];
-                    sum::<E>(&mut acc, &patch, &weights[(g * blocks + b) * taps..][..taps]);
+                    E::sum(&mut acc, &patch, &weights[(g * blocks + b) * taps..][..taps]);
                     for (sums, position) in acc.iter().zip(first..area) {
                         for (&sum, m) in sums.iter().zip(channels.clone()) {
                             give((n * outputs + m) * area + position, m, sum);

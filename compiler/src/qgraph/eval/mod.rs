@@ -8,6 +8,7 @@
 //! - `elementwise`: functions of one element, or of two with broadcasting.
 //! - `pool`: maxima and averages over windows.
 //! - `moves`: what only moves elements.
+//! - `x86`: the same inner product, faster.
 //! - `float`: softmax, normalization, interpolation.
 
 mod conv;
@@ -15,6 +16,8 @@ mod elementwise;
 mod float;
 mod moves;
 mod pool;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::{QGraph, QNode, QOp, QType, QValueId};
 use crate::error::{Error, Result, Stage};

@@ -309,3 +309,25 @@ fn float_convolution_keeps_the_order_of_the_sum() {
         assert_eq!(y, f(&[want]), "order: (0.5 + 1e8) − 1e8 + 1 + 1");
     }
 }
+
+/// What this CPU runs is what every CPU runs.
+#[test]
+fn the_inner_product_does_not_depend_on_the_cpu() {
+    use super::conv::{Element, POSITIONS, sum};
+    let k = 37;
+    let integer = |i: usize| (i * 7919 % 255) as i32;
+    let float = |i: usize| (i * 7919 % 1013) as f32 / 7.0 - 70.0;
+    let patch: Vec<[i32; POSITIONS]> = (0..k).map(|i| [0, 1, 2, 3].map(|p| integer(i * 4 + p))).collect();
+    let weights: Vec<[i8; 16]> =
+        (0..k).map(|i| std::array::from_fn(|m| (integer(i * 16 + m) - 127) as i8)).collect();
+    let (mut a, mut b) = ([[5; 16]; POSITIONS], [[5; 16]; POSITIONS]);
+    sum::<u8>(&mut a, &patch, &weights);
+    <u8 as Element>::sum(&mut b, &patch, &weights);
+    assert_eq!(a, b);
+    let patch: Vec<[f32; POSITIONS]> = (0..k).map(|i| [0, 1, 2, 3].map(|p| float(i * 4 + p))).collect();
+    let weights: Vec<[f32; 16]> = (0..k).map(|i| std::array::from_fn(|m| float(i * 16 + m))).collect();
+    let (mut a, mut b) = ([[0.1; 16]; POSITIONS], [[0.1; 16]; POSITIONS]);
+    sum::<f32>(&mut a, &patch, &weights);
+    <f32 as Element>::sum(&mut b, &patch, &weights);
+    assert_eq!(a, b);
+}
