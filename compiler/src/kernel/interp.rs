@@ -34,16 +34,14 @@ enum Code {
     End { depth: usize, extent: usize, start: usize, advance: Vec<(ParamId, i64)> },
 }
 
-/// The register file. Reusable between runs: a kernel reads no register that it has not written.
-pub struct Registers(Box<File>);
-
-/// Narrow kernels use the first lanes of each register.
+/// The register file. Reusable between runs: a kernel reads no register that it has not written. Narrow kernels use the
+/// first lanes of each register.
 #[repr(align(64))]
-struct File([[u32; 16]; 256]);
+pub struct Registers([[u32; 16]; 256]);
 
 impl Default for Registers {
     fn default() -> Self {
-        Registers(Box::new(File([[0; 16]; 256])))
+        Registers([[0; 16]; 256])
     }
 }
 
@@ -111,7 +109,7 @@ impl Program {
     /// `args` has one pointer per parameter; from each, the bytes of [`Program::footprint`] are valid to read or
     /// write, and nothing else accesses them meanwhile. Parameters may alias each other.
     pub unsafe fn run(&self, registers: &mut Registers, args: &[*mut u8]) {
-        let mut m = Machine { r: &mut registers.0, p: [std::ptr::null_mut(); MAX_PARAMS] };
+        let mut m = Machine { r: registers, p: [std::ptr::null_mut(); MAX_PARAMS] };
         m.p[..args.len()].copy_from_slice(args);
         // SAFETY: this function's own contract; `fast` says that the CPU has AVX2 and FMA.
         unsafe {
@@ -181,7 +179,7 @@ impl Program {
 
 /// The state of a run: registers, and where each parameter points now.
 struct Machine<'a> {
-    r: &'a mut File,
+    r: &'a mut Registers,
     p: [*mut u8; MAX_PARAMS],
 }
 

@@ -7,9 +7,11 @@
 //! - [`verify`]: the proof.
 //! - [`interp`]: runs a plan with the kernel interpreter, on any machine, for any target.
 //! - `print`: its text.
+//! - `read`: values out of the arena, where a [`Place`] says.
 
 pub mod interp;
 mod print;
+mod read;
 pub mod verify;
 
 use crate::kernel::Kernel;
