@@ -169,3 +169,46 @@ pub enum Function {
         input: [usize; 2],
     },
 }
+
+impl Function {
+    /// Number of pointers.
+    pub fn args(&self) -> usize {
+        match self {
+            Function::Unary { .. } | Function::Softmax { .. } | Function::Lrn { .. } => 2,
+            Function::ResizeLinear { .. } => 4,
+        }
+    }
+
+    /// Bytes read and bytes written from pointer `arg` on.
+    pub fn footprint(&self, arg: usize) -> (usize, usize) {
+        let reach = |n: &[usize], strides: &[usize], last: usize| {
+            n.iter().zip(strides).fold(last, |sum, (n, s)| sum.saturating_add((n - 1).saturating_mul(*s)))
+        };
+        let (src, dst) = match self {
+            Function::Unary { rows, len, src_stride, dst_stride, .. } => {
+                (reach(&[*rows], &[*src_stride], len * 4), reach(&[*rows], &[*dst_stride], len * 4))
+            }
+            Function::Softmax { outer, src_outer, dst_outer, len, src_stride, dst_stride } => (
+                reach(outer, src_outer, reach(&[*len], &[*src_stride], 4)),
+                reach(outer, dst_outer, reach(&[*len], &[*dst_stride], 4)),
+            ),
+            Function::Lrn { outer, src_outer, dst_outer, channels, .. } => {
+                (reach(outer, src_outer, channels * 4), reach(outer, dst_outer, channels * 4))
+            }
+            Function::ResizeLinear { output, channels, src_strides, dst_strides, input } => match arg {
+                2 | 3 => return (output[arg - 2] * size_of::<Tap>(), 0),
+                _ => (reach(input, src_strides, channels * 4), reach(output, dst_strides, channels * 4)),
+            },
+        };
+        if arg == 0 { (src, 0) } else { (0, dst) }
+    }
+
+    /// Runs on one pointer per argument.
+    ///
+    /// # Safety
+    /// From each pointer the bytes of [`Function::footprint`] are valid.
+    pub unsafe fn run(&self, args: &[*mut u8]) {
+        let _ = args;
+        panic!("stub")
+    }
+}
