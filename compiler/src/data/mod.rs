@@ -72,6 +72,24 @@ pub struct Options {
     pub pick: Pick,
 }
 
+impl Options {
+    fn check(&self, spec: &str) -> Result<()> {
+        if self.inputs.is_empty() {
+            return Err(failure(spec, "the network has no input to fill"));
+        }
+        if let Some(input) = self.inputs.iter().find(|i| i.elements() == 0) {
+            return Err(failure(
+                spec,
+                format!("the input {} has the empty shape {:?}", input.name, input.shape),
+            ));
+        }
+        if matches!(self.pick, Pick::First(0) | Pick::Spread(0)) {
+            return Err(failure(spec, "0 samples asked for: ask for at least 1"));
+        }
+        Ok(())
+    }
+}
+
 /// What the network is given once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -104,29 +122,36 @@ impl Samples {
     /// How many samples `random` gives if nobody says.
     pub const RANDOM_COUNT: usize = 8;
 
-    /// Opens the set named by `spec`: a folder, a file, or `random`. Reads headers and labels, not the samples.
+    /// Opens the set named by `spec`. Reads headers and labels, not the samples.
+    ///
+    /// - a folder of `.png`, `.jpg`, `.jpeg`, or one such file;
+    /// - `.npy` of the input's shape or [N, …] of it, f32, f64 or u8; `.npz` with one such array per input, by name;
+    /// - `.bin`: CIFAR-10 records, or records of a label byte and the input's own planes;
+    /// - MNIST images: `idx3-ubyte` in the name, `.gz` or not;
+    /// - `random`: noise uniform in (−1, 1) from [`RANDOM_SEED`].
     ///
     /// # Errors
     /// Nothing there, an unknown kind of file, an empty set, labels that do not fit, preprocessing that does not fit the input.
     pub fn open(spec: &str, options: &Options) -> Result<Samples> {
-        if options.inputs.is_empty() {
-            return Err(failure("", "the network has no input to fill"));
-        }
-        if let Some(input) = options.inputs.iter().find(|i| i.elements() == 0) {
-            return Err(failure(&input.name, format!("the input's shape {:?} is empty", input.shape)));
-        }
-        let source = open_source(spec, options)?;
+        options.check(spec)?;
+        Samples::new(spec, open_source(spec, options)?, options.pick)
+    }
+
+    /// CIFAR-10 records (see `.bin` in [`Samples::open`]) that are in memory; `name` stands for the file.
+    ///
+    /// # Errors
+    /// As [`Samples::open`].
+    pub fn from_records(name: &str, bytes: &'static [u8], options: &Options) -> Result<Samples> {
+        options.check(name)?;
+        let source = records::Records::from_bytes(Path::new(name), bytes, options)?;
+        Samples::new(name, Box::new(source), options.pick)
+    }
+
+    fn new(spec: &str, source: Box<dyn Source>, pick: Pick) -> Result<Samples> {
         if source.len() == 0 {
             return Err(failure(spec, "no samples in it"));
         }
-        let wanted = match options.pick {
-            Pick::All => usize::MAX,
-            Pick::First(n) | Pick::Spread(n) => n,
-        };
-        if wanted == 0 {
-            return Err(failure(spec, "0 samples asked for: ask for at least 1"));
-        }
-        Ok(Samples { source, pick: options.pick, next: 0 })
+        Ok(Samples { source, pick, next: 0 })
     }
 
     /// How many samples this gives in all.

@@ -27,27 +27,32 @@ pub(super) struct Records {
 impl Records {
     /// A label byte, then planes of bytes: of the input's own size (channels, rows, columns), or 3×32×32 as CIFAR-10 has it.
     pub(super) fn bin(path: &Path, options: &Options) -> Result<Records> {
-        let input = ImageInput::new(path, only_input(path, options)?, &options.preprocess)?;
         let bytes =
             std::fs::metadata(path).map_err(|e| failure(path, format!("cannot be read ({e})")))?.len();
+        Records::labelled(path, bytes, labels::open(path)?, options)
+    }
+
+    /// The content of a `.bin`; `path` is for messages.
+    pub(super) fn from_bytes(path: &Path, bytes: &'static [u8], options: &Options) -> Result<Records> {
+        Records::labelled(path, bytes.len() as u64, Box::new(bytes), options)
+    }
+
+    fn labelled(path: &Path, bytes: u64, reader: Box<dyn Read>, options: &Options) -> Result<Records> {
+        let input = ImageInput::new(path, only_input(path, options)?, &options.preprocess)?;
         let own = [input.channels, input.height, input.width];
         let record = |shape: [usize; 3]| 1 + shape.iter().product::<usize>() as u64;
-        let Some(shape) = [own, CIFAR].into_iter().find(|&s| bytes > 0 && bytes % record(s) == 0) else {
-            let what = format!(
-                "{bytes} bytes are no whole number of records of {} or {} bytes",
-                record(own),
-                record(CIFAR)
-            );
+        let Some(shape) = [own, CIFAR].into_iter().find(|&s| bytes.is_multiple_of(record(s))) else {
+            let (own_bytes, cifar_bytes) = (record(own), record(CIFAR));
             return Err(failure(
                 path,
                 format!(
-                    "{what} (a label byte, then the planes of the input {own:?} or of CIFAR-10): give such a file, or .npy"
+                    "{bytes} bytes are no whole number of records of {own_bytes} bytes (a label, then the input's planes {own:?}) \
+                     or of {cifar_bytes} (CIFAR-10): give such a file, or .npy"
                 ),
             ));
         };
         let count = (bytes / record(shape)) as usize;
         let labels = options.labels.as_deref().map(|l| labels::in_order(l, count)).transpose()?;
-        let reader = labels::open(path)?;
         Ok(Records { path: path.into(), reader, position: 0, count, shape, label_byte: true, labels, input })
     }
 
