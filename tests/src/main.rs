@@ -4,5 +4,6 @@
 mod data;
 mod kernel_instr;
 mod kernel_ir;
+mod plan_ir;
 mod qgraph_file;
 mod support;

@@ -25,10 +25,7 @@ impl<R, A> Instr<R, A> {
         use Instr::*;
         use Part::{Def, Hint, Imm, Load as Ld, Store as St, Use};
         let vector = 4 * lanes;
-        let op = |x| match x {
-            &Operand::Reg(ref r) => Use(r),
-            &Operand::Mem(ref a) => Ld(a, vector),
-        };
+        let op = |x| operand(x, vector);
         match self {
             Splat { dst, bits } => ("splat", vec![Def(dst), Imm(u64::from(*bits))]),
             Move { dst, src } => ("move", vec![Def(dst), Use(src)]),
@@ -67,5 +64,12 @@ impl<R, A> Instr<R, A> {
             Shuffle8 { dst, src, control } => ("shuffle8", vec![Def(dst), Use(src), op(control)]),
             Lookup8 { dst, src, table } => ("lookup8", vec![Def(dst), Use(src), Ld(table, 256)]),
         }
+    }
+}
+
+fn operand<R, A>(x: &Operand<R, A>, bytes: usize) -> Part<'_, R, A> {
+    match x {
+        Operand::Reg(r) => Part::Use(r),
+        Operand::Mem(a) => Part::Load(a, bytes),
     }
 }
