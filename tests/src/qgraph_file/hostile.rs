@@ -131,7 +131,7 @@ fn changed(old: &Value, rng: &mut Random) -> Value {
 fn changed_graphs_are_refused_or_compute() {
     let mut rng = Random(1);
     let (mut refused, mut valid) = (0, 0);
-    for (graph, rounds) in [(tiny(), 3000), (everything(), 6000)] {
+    for (graph, rounds) in [(tiny(), 2000), (everything(), 4000)] {
         let (json, data) = take_apart(&graph);
         try_file(&json, &data).unwrap_or_else(|e| panic!("the unchanged graph: {e}"));
         let mut all = Vec::new();
@@ -151,7 +151,7 @@ fn changed_graphs_are_refused_or_compute() {
         }
     }
     // Both kinds must really have been tried.
-    assert!(refused > 1000 && valid > 100, "{refused} refused, {valid} valid");
+    assert!(refused > 1000 && valid > 50, "{refused} refused, {valid} valid");
 }
 
 /// The data may be anything: only rules about weights and constants can be broken by it.
@@ -221,4 +221,51 @@ fn rules_are_named() {
     assert!(with(weight.offset + 2 * 64 + 1, 1).contains("beyond the last channel"));
     let bias = graph.blobs.iter().find(|b| b.name == "bias").unwrap();
     assert!(with(bias.offset + 3, 0x7f).contains("beyond 32 bits"));
+}
+
+/// The same for the other operations.
+#[test]
+fn rules_of_operations_are_named() {
+    let graph = everything();
+    let (json, data) = take_apart(&graph);
+    let says = |node: &str, place: &str, value: Value, what: &str| {
+        let mut json = json.clone();
+        let at = graph.nodes.iter().position(|n| n.name == node).unwrap_or_else(|| panic!("no {node}"));
+        let place = format!("/nodes/{at}{place}");
+        *json.pointer_mut(&place).unwrap_or_else(|| panic!("no {place} in {node}")) = value;
+        let message =
+            try_file(&json, &data).err().unwrap_or_else(|| panic!("{place} was accepted")).to_string();
+        assert!(message.contains(node) && message.contains(what), "{place}: {message}");
+    };
+    says("quantize", "/op", json!("Dequantize"), "takes u8");
+    says("float", "/inputs", json!([0]), "residual");
+    says("affine u8", "/op/Affine/lo", json!(0.5), "integer 0..=255");
+    says("affine f32", "/op/Affine/lo", json!("inf"), "empty");
+    says("affine f32", "/op/Affine/scale", json!(0), "scale");
+    says("prelu", "/op/PRelu", json!(0), "slope");
+    says("table", "/op/Table", json!(0), "table");
+    says("add", "/op/Add/a", json!(-0.5), "outside 2^-64");
+    says("add", "/op/Add/b", json!(0.0), "outside 2^-64");
+    says("mul", "/op/Mul/scale", json!(0.1), "21 significant bits");
+    says("Add", "/op/Binary/hi", json!(-2.0), "empty");
+    says("unary clip(-0.5, 0.7)", "/op/Unary/Clip/lo", json!(1.0), "empty");
+    says("max u8", "/op/MaxPool/pads/0", json!(3), "wholly outside");
+    says("average f32", "/op/AvgPool/ratio", json!(2.0), "1 for f32");
+    says("average u8", "/op/AvgPool/window/kernel", json!([65536, 65536]), "spans");
+    says("slice u8", "/op/Slice/1/start", json!(4), "outside 0..4");
+    says("slice u8", "/op/Slice/1/step", json!(i64::MIN), "outside 0..4");
+    says("pad u8", "/op/Pad/fill", json!("inf"), "integer 0..=255");
+    says("pad u8", "/op/Pad/pads/0/0", json!(u64::MAX), "too large");
+    says("transpose u8", "/op/Transpose/0", json!(1), "permutation");
+    says("reshape u8", "/inputs/0", json!(2_000_000_000), "does not exist");
+    says("depth to space u8", "/op/DepthToSpace/block/0", json!(3), "blocks of 3×1");
+    says("depth to space u8", "/op/DepthToSpace/crop/0", json!(12), "leaves nothing");
+    says("nearest u8", "/op/ResizeNearest/rows/0", json!(6), "outside 0..6");
+    says("linear", "/op/ResizeLinear/rows/0/frac", json!(1.5), "outside 0..=1");
+    says("linear", "/op/ResizeLinear/cols/0/hi", json!(6), "outside 0..6");
+    says("concat u8", "/op/Concat/axis", json!(4), "no axis 4");
+    says("concat u8", "/inputs/1", json!(0), "keeps type and scale");
+    says("softmax", "/op/Softmax/axis", json!(4), "no axis 4");
+    says("normalize", "/op/Lrn/size", json!(0), "size");
+    says("constant", "/op/Constant", json!(0), "constant");
 }

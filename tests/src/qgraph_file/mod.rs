@@ -160,7 +160,7 @@ fn with_numbers(scale: f32, lo: f32, hi: f32) -> QGraph {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn floats_keep_their_bits(bits in 0x0080_0000u32..0x7e00_0000, a in any::<f32>(), b in any::<f32>()) {
