@@ -10,7 +10,7 @@
 //! - [`layout`]: how weights lie in their blobs.
 //! - [`verify`]: the rules, checked after quantization and on every load.
 //! - [`eval`]: the definition of what an integer graph computes.
-//! - [`file`]: the `.qgraph` file.
+//! - [`mod@file`]: the `.qgraph` file.
 //! - `print`: its text.
 
 pub mod builder;
@@ -143,9 +143,9 @@ pub struct Residual {
 /// What a convolution computes in, and how its sum becomes its output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Arithmetic {
-    /// u8 · i8 → i32 → u8. Without residual: clamp(rne(fma(f32(acc), scale[c], f32(z_y))), lo, hi).
+    /// u8 · i8 → i32 → u8. Without residual: `clamp(rne(fma(f32(acc), scale[c], f32(z_y))), lo, hi)`.
     Integer {
-        /// f32 [co]: s_x·s_w[c]/s_y to 21 bits.
+        /// f32 `[co]`: `s_x·s_w[c]/s_y` to 21 bits.
         scale: BlobId,
         /// The node's second input is added.
         residual: Option<Residual>,
@@ -154,9 +154,9 @@ pub enum Arithmetic {
         /// Upper clamp.
         hi: u8,
     },
-    /// u8 · i8 → i32 → f32: clamp(f32(acc)·scale[c], lo, hi).
+    /// u8 · i8 → i32 → f32: `clamp(f32(acc)·scale[c], lo, hi)`.
     IntegerToFloat {
-        /// f32 [co]: s_x·s_w[c].
+        /// f32 `[co]`: `s_x·s_w[c]`.
         scale: BlobId,
         /// Lower clamp, may be −∞.
         #[serde(with = "finite")]
@@ -188,7 +188,7 @@ pub struct QConv {
     pub groups: usize,
     /// i8 or f32 in the layout of [`layout`].
     pub weight: BlobId,
-    /// i32 (b' of the contract: zero point folded in) or f32 [co].
+    /// i32 (b' of the contract: zero point folded in) or f32, `[co]`.
     pub bias: BlobId,
     /// How it computes.
     pub arithmetic: Arithmetic,
@@ -225,14 +225,14 @@ pub enum QOp {
     Quantize,
     /// u8 → f32: f32(q − z) · s.
     Dequantize,
-    /// Inputs: x [N,C,H,W], then the residual (output's shape) if the arithmetic has one.
+    /// Inputs: x `[N,C,H,W]`, then the residual (output's shape) if the arithmetic has one.
     Conv(QConv),
-    /// Per channel (axis 1): u8 → u8: clamp(rne(fma(f32(q), scale[c], offset[c])), lo, hi); f32 → f32: clamp(fma(x,
-    /// scale[c], offset[c]), lo, hi) with lo, hi as f32.
+    /// Per channel (axis 1): u8 → u8: `clamp(rne(fma(f32(q), scale[c], offset[c])), lo, hi)`; f32 → f32:
+    /// `clamp(fma(x, scale[c], offset[c]), lo, hi)` with lo, hi as f32.
     Affine {
-        /// f32 [C]; may be negative or zero.
+        /// f32 `[C]`; may be negative or zero.
         scale: BlobId,
-        /// f32 [C].
+        /// f32 `[C]`.
         offset: BlobId,
         /// Lower clamp (an integer for u8).
         #[serde(with = "finite")]
@@ -274,11 +274,11 @@ pub enum QOp {
         #[serde(with = "finite")]
         hi: f32,
     },
-    /// u8 → u8: table[q]. Blob u8 [256].
+    /// u8 → u8: `table[q]`. Blob u8 `[256]`.
     Table(BlobId),
     /// f32 → f32.
     Unary(Unary),
-    /// f32 → f32: x < 0 ? slope[c]·x : x, per channel (axis 1). Blob f32 [C].
+    /// f32 → f32: `x < 0 ? slope[c]·x : x`, per channel (axis 1). Blob f32 `[C]`.
     PRelu(BlobId),
     /// u8 or f32, same type out. Outside is never the largest; a window never lies wholly outside.
     MaxPool(Window),
@@ -307,7 +307,7 @@ pub enum QOp {
         #[serde(with = "finite")]
         fill: f32,
     },
-    /// Moves. Output axis k is input axis perm[k].
+    /// Moves. Output axis k is input axis `perm[k]`.
     Transpose(Vec<usize>),
     /// Moves. Row-major order kept; the shape is the output's.
     Reshape,
@@ -319,14 +319,14 @@ pub enum QOp {
         /// Rows, columns dropped at the top, left.
         crop: [usize; 2],
     },
-    /// Moves. Output row i, column j is input row rows[i], column cols[j]. [N,C,H,W]
+    /// Moves. Output row i, column j is input row `rows[i]`, column `cols[j]`. `[N,C,H,W]`
     ResizeNearest {
         /// Source row of each output row.
         rows: Vec<u32>,
         /// Source column of each output column.
         cols: Vec<u32>,
     },
-    /// f32, separable linear interpolation. [N,C,H,W]
+    /// f32, separable linear interpolation. `[N,C,H,W]`
     ResizeLinear {
         /// Source of each output row.
         rows: Vec<Tap>,
