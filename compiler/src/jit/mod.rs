@@ -1,10 +1,166 @@
-//! x86-64 machine code from a plan.
+//! x86-64 machine code from a plan: AVX-512 VNNI, the whole network as one function.
+//!
+//! In: a [`Plan`] that its verifier accepts; that proof is what unchecked accesses here rest on. Out: [`Jit`], a
+//! [`Model`] that allocates nothing when it runs.
+//!
+//! - `kernel` (with `scratch`): a kernel becomes a subroutine;
+//! - `pointers`: how pointer registers move with loops and grids;
+//! - `steps` (with `frame`, `context`): the entry function that walks the plan;
+//! - `asm`: bytes; `memory`: pages; `disasm`: listings.
+//!
+//! All encoding is iced's, in one pass; dynasmrt provides executable memory. Generated code refers to
+//! nothing by absolute address.
+//!
+//! Not here: operators, layouts, choices of tiles. An instruction of the IR means what the kernel interpreter says.
 
-use crate::error::Result;
-use crate::plan::Plan;
+mod asm;
+mod code;
+mod context;
+mod disasm;
+mod frame;
+mod kernel;
+mod memory;
+mod pointers;
+mod scratch;
+mod steps;
 
-/// Compiles a plan.
-pub fn compile(plan: &Plan) -> Result<()> {
-    let _ = plan;
-    panic!("stub")
+pub use code::{Code, Symbol};
+
+use crate::error::{Error, Result, Stage};
+use crate::plan::{Io, Plan};
+use memory::Memory;
+use qgraph_runtime::model::check_run;
+use qgraph_runtime::{Model, RunError, TensorDesc, TensorMut, TensorRef, cpu};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How to compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Use AVX-512 VBMI (byte permutes for look-ups). [`Options::default`] asks the CPU.
+    pub vbmi: bool,
+    /// Count the cycles of each step; see [`Jit::take_cycles`].
+    pub profile: bool,
+    /// Write the names of the code for `perf`, as [`Jit::write_perf_map`] does.
+    pub perf_map: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { vbmi: cpu::avx512_vbmi(), profile: false, perf_map: false }
+    }
+}
+
+/// A compiled plan.
+pub struct Jit {
+    plan: Arc<Plan>,
+    code: Code,
+    memory: Memory,
+    /// One per step if compiled with [`Options::profile`], else empty.
+    cycles: Box<[AtomicU64]>,
+}
+
+impl Jit {
+    /// Compiles a plan for this CPU. Fails where [`Code::assemble`] fails, on another CPU, and if the system gives no
+    /// executable memory.
+    pub fn compile(plan: Arc<Plan>, options: &Options) -> Result<Jit> {
+        let refuse = |message: &str| Err(Error::new(Stage::Jit, &plan.name, message));
+        if !cfg!(target_arch = "x86_64") {
+            return refuse("machine code needs x86-64; use --engine interp");
+        }
+        if !cpu::avx512_vnni() {
+            return refuse("this CPU (or its operating system) has no AVX-512 VNNI; use --engine interp");
+        }
+        if options.vbmi && !cpu::avx512_vbmi() {
+            return refuse("this CPU has no AVX-512 VBMI; switch Options::vbmi off");
+        }
+        let code = Code::assemble(&plan, options)?;
+        let memory = Memory::new(&code).map_err(|e| {
+            Error::new(Stage::Jit, &plan.name, format!("no executable memory: {e}; use --engine interp"))
+        })?;
+        let steps = if options.profile { plan.steps.len() } else { 0 };
+        let cycles = (0..steps).map(|_| AtomicU64::new(0)).collect();
+        let jit = Jit { plan, code, memory, cycles };
+        if options.perf_map {
+            jit.write_perf_map().map_err(|e| {
+                Error::new(Stage::Jit, &jit.plan.name, format!("cannot write the perf map: {e}"))
+            })?;
+        }
+        Ok(jit)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The code: bytes, symbols, listings.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// Address of the first byte of the code.
+    pub fn address(&self) -> *const u8 {
+        self.memory.start()
+    }
+
+    /// Appends the names of the code to `/tmp/perf-PID.map`, for `perf report`; gives the path.
+    pub fn write_perf_map(&self) -> io::Result<PathBuf> {
+        self.memory.write_perf_map(&self.code)
+    }
+
+    /// Time stamp cycles spent in each step by all runs since the last call, if compiled with [`Options::profile`].
+    pub fn take_cycles(&self) -> Option<Vec<u64>> {
+        let take = |c: &AtomicU64| c.swap(0, Ordering::Relaxed);
+        (!self.cycles.is_empty()).then(|| self.cycles.iter().map(take).collect())
+    }
+}
+
+fn desc(io: &Io) -> TensorDesc<'_> {
+    TensorDesc { name: &io.name, dtype: io.dtype, shape: &io.shape }
+}
+
+impl Model for Jit {
+    fn input_count(&self) -> usize {
+        self.plan.inputs.len()
+    }
+
+    fn input(&self, index: usize) -> TensorDesc<'_> {
+        desc(&self.plan.inputs[index])
+    }
+
+    fn output_count(&self) -> usize {
+        self.plan.outputs.len()
+    }
+
+    fn output(&self, index: usize) -> TensorDesc<'_> {
+        desc(&self.plan.outputs[index])
+    }
+
+    fn arena_bytes(&self) -> usize {
+        self.plan.arena_bytes
+    }
+
+    fn run(
+        &self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> std::result::Result<(), RunError> {
+        check_run(self, inputs, outputs, arena)?;
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
+            // SAFETY: the entry function of this ABI and argument.
+            let entry: unsafe extern "sysv64" fn(*mut context::Context) =
+                unsafe { std::mem::transmute(self.memory.entry()) };
+            // SAFETY: `plan::verify` has proven every access of every step inside its space, `check_run` that the
+            // spaces are as large as the plan says, and `compile` that the CPU has the instructions. The plan, with weights and
+            // constants, is held by `self`, and never changes.
+            unsafe { entry(&mut context) }
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,103 @@
+//! A plan as machine code in ordinary memory: position independent bytes and the names of their parts.
+//!
+//! Made on any host, for listings; [`super::Jit`] makes it executable where it can run.
+
+use super::asm::Asm;
+use super::{Options, context, kernel, pointers, steps};
+use crate::error::{Error, Problem, Result, Stage};
+use crate::kernel::expand;
+use crate::plan::{Plan, Work, verify};
+use crate::target::{Isa, Target};
+
+/// A named range of code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// The kernel's name, `entry`, or `step N: layer: what`.
+    pub name: String,
+    /// First byte.
+    pub offset: usize,
+    /// Bytes. Steps lie inside `entry`.
+    pub len: usize,
+    /// What a reader should know: which register holds which parameter.
+    pub note: String,
+}
+
+/// Machine code of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub(super) bytes: Vec<u8>,
+    pub(super) symbols: Vec<Symbol>,
+    pub(super) entry: usize,
+}
+
+impl Code {
+    /// Verifies and assembles a plan. Fails on a plan that the verifier refuses, that is for another target, or
+    /// that exceeds what the JIT holds in registers or on its stack; the message says which and what to do.
+    pub fn assemble(plan: &Plan, options: &Options) -> Result<Code> {
+        check(plan)?;
+        let mut asm = Asm::new();
+        let (mut kernels, mut symbols) = (Vec::new(), Vec::new());
+        for k in &plan.kernels {
+            let emitted = kernel::emit(&mut asm, &expand::expand(k), options.vbmi)
+                .map_err(|e| Error::new(Stage::Jit, &k.name, e))?;
+            let note = k.params.iter().zip(pointers::PARAMS);
+            let note: Vec<_> = note.map(|(p, r)| format!("{} in {r:?}", p.name).to_lowercase()).collect();
+            let (offset, len) = (emitted.offset, asm.here() - emitted.offset);
+            symbols.push(Symbol { name: k.name.clone(), offset, len, note: note.join(", ") });
+            kernels.push(emitted);
+        }
+        let (entry, ranges) = steps::emit(&mut asm, plan, &kernels, options.profile)
+            .map_err(|e| Error::new(Stage::Jit, &plan.name, e))?;
+        let note = "context in rdi".into();
+        symbols.push(Symbol { name: "entry".into(), offset: entry, len: asm.here() - entry, note });
+        for (i, (step, range)) in plan.steps.iter().zip(ranges).enumerate() {
+            let name = format!("step {i}: {}: {}", step.layer, step.what);
+            symbols.push(Symbol { name, offset: range.start, len: range.len(), note: String::new() });
+        }
+        let bytes =
+            asm.finish().map_err(|e| Error::new(Stage::Jit, &plan.name, format!("cannot encode {e}")))?;
+        Ok(Code { bytes, symbols, entry })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The kernels in the plan's order, `entry`, the steps.
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+}
+
+/// All reasons not to compile a plan.
+fn check(plan: &Plan) -> Result<()> {
+    let want = Target::avx512vnni();
+    if plan.target.isa != Isa::Avx512Vnni || plan.target.lanes != want.lanes {
+        let message = format!(
+            "the plan is for {}; machine code is made for {want} only: schedule for that target, or run this plan with --engine interp",
+            plan.target
+        );
+        return Err(Error::new(Stage::Jit, &plan.name, message));
+    }
+    let mut problems = verify::verify(plan);
+    let mut refuse = |subject: &str, message: String| {
+        problems.push(Problem { subject: subject.into(), message });
+    };
+    for (what, n) in [("inputs", plan.inputs.len()), ("outputs", plan.outputs.len())] {
+        if n > context::MAX_IO {
+            refuse(&plan.name, format!("{n} {what}; at most {} fit a run's context", context::MAX_IO));
+        }
+    }
+    for k in plan.kernels.iter().filter(|k| k.lanes != want.lanes) {
+        refuse(&k.name, format!("{} lanes; {want} has {}", k.lanes, want.lanes));
+    }
+    for step in &plan.steps {
+        if let Work::Function(f) = &step.work
+            && f.args.len() > context::MAX_ARGS
+        {
+            refuse(&step.layer, format!("{} pointers; at most {}", f.args.len(), context::MAX_ARGS));
+        }
+    }
+    Error::all(Stage::Jit, problems)
+}

@@ -1,0 +1,123 @@
+//! The entry function: all steps of the plan for each image of the batch, every grid as loops around calls.
+//!
+//! `extern "sysv64" fn(*mut Context)`. rbp holds the context throughout; vector registers carry nothing from one
+//! call to the next. The caller's MXCSR is replaced by the numeric contract's (round to nearest even, no flushing
+//! of denormals) and restored.
+//!
+//! Not here: what kernels do (`kernel`).
+
+use super::asm::{Asm, LINE, at};
+use super::context::{self, CALL, CALLER_MXCSR, CYCLES, OWN_MXCSR};
+use super::frame;
+use super::kernel::Emitted;
+use super::pointers::{Counter, PARAMS, Pointers};
+use crate::plan::{Call, Plan, Space, Work};
+use iced_x86::{Code, Register};
+
+/// Registers that the ABI wants back.
+const SAVED: [Register; 6] =
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+
+/// Emits the entry function; gives its offset and the range of each step's code.
+pub(super) fn emit(
+    asm: &mut Asm,
+    plan: &Plan,
+    kernels: &[Emitted],
+    profile: bool,
+) -> Result<(usize, Vec<std::ops::Range<usize>>), String> {
+    asm.align(LINE);
+    let entry = asm.here();
+    for r in SAVED {
+        asm.r(Code::Push_r64, r);
+    }
+    asm.rr(Code::Mov_r64_rm64, Register::RBP, Register::RDI);
+    asm.rr(Code::Mov_r64_rm64, Register::RAX, Register::RSP);
+    asm.ri(Code::Sub_rm64_imm32, Register::RSP, frame::BYTES as i32);
+    asm.ri(Code::And_rm64_imm8, Register::RSP, -64);
+    asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::CALLER), Register::RAX);
+    asm.m(Code::Stmxcsr_m32, at(Register::RBP, CALLER_MXCSR));
+    asm.m(Code::Ldmxcsr_m32, at(Register::RBP, OWN_MXCSR));
+
+    let images = at(Register::RSP, frame::GRID_COUNTERS);
+    if plan.batch > 1 {
+        asm.load_imm(Register::RAX, plan.batch as i64);
+        asm.mr(Code::Mov_rm64_r64, images, Register::RAX);
+    }
+    let head = asm.here();
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for (i, step) in plan.steps.iter().enumerate() {
+        let begin = asm.here();
+        if profile {
+            read_clock(asm);
+            asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::STARTED), Register::RAX);
+        }
+        match &step.work {
+            Work::Kernels(calls) => {
+                calls.iter().try_for_each(|call| emit_call(asm, call, &kernels[call.kernel]))?
+            }
+            Work::Function(_) => {
+                // Compiled Rust may use SSE, which dirty upper halves slow down.
+                asm.op0(Code::VEX_Vzeroupper);
+                asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
+                asm.load_imm(Register::RSI, i as i64);
+                asm.m(Code::Call_rm64, at(Register::RBP, CALL));
+            }
+        }
+        if profile {
+            read_clock(asm);
+            asm.rm(Code::Sub_r64_rm64, Register::RAX, at(Register::RSP, frame::STARTED));
+            asm.rm(Code::Mov_r64_rm64, Register::RCX, at(Register::RBP, CYCLES));
+            asm.locked_add(at(Register::RCX, 8 * i as i64), Register::RAX);
+        }
+        steps.push(begin..asm.here());
+    }
+    if plan.batch > 1 {
+        let inputs = plan.inputs.iter().enumerate().map(|(k, io)| (Space::Input(k), io));
+        let outputs = plan.outputs.iter().enumerate().map(|(k, io)| (Space::Output(k), io));
+        for (space, io) in inputs.chain(outputs) {
+            asm.load_imm(Register::RAX, io.image_bytes as i64);
+            asm.mr(Code::Add_rm64_r64, at(Register::RBP, context::base(space)), Register::RAX);
+        }
+        asm.m(Code::Dec_rm64, images);
+        asm.jnz(head);
+    }
+
+    asm.m(Code::Ldmxcsr_m32, at(Register::RBP, CALLER_MXCSR));
+    asm.op0(Code::VEX_Vzeroupper);
+    asm.rm(Code::Mov_r64_rm64, Register::RSP, at(Register::RSP, frame::CALLER));
+    for r in SAVED.into_iter().rev() {
+        asm.r(Code::Pop_r64, r);
+    }
+    asm.op0(Code::Retnq);
+    Ok((entry, steps))
+}
+
+/// rax = time stamp counter.
+fn read_clock(asm: &mut Asm) {
+    asm.op0(Code::Rdtsc);
+    asm.ri(Code::Shl_rm64_imm8, Register::RDX, 32);
+    asm.rr(Code::Or_r64_rm64, Register::RAX, Register::RDX);
+}
+
+fn emit_call(asm: &mut Asm, call: &Call, kernel: &Emitted) -> Result<(), String> {
+    for (&r, arg) in PARAMS.iter().zip(&call.args) {
+        asm.rm(Code::Mov_r64_rm64, r, at(Register::RBP, context::base(arg.space)));
+        asm.add_imm(r, arg.offset as i64);
+    }
+    let depth = call.grid.iter().filter(|d| d.extent > 1).count();
+    if depth >= frame::GRID {
+        return Err(format!("a grid of {depth} dimensions; at most {} have counters", frame::GRID - 1));
+    }
+    let mut pointers = Pointers::new(call.args.len());
+    // Slot 0 counts the images.
+    let mut slot = frame::GRID_COUNTERS;
+    for dim in &call.grid {
+        slot += if dim.extent > 1 { 8 } else { 0 };
+        let advance = dim.advance.iter().copied().enumerate().collect();
+        pointers.begin(asm, dim.extent, advance, 0, Counter::Stack(slot), false);
+    }
+    asm.call(kernel.offset);
+    pointers.moved(&kernel.drift);
+    call.grid.iter().for_each(|_| pointers.end(asm));
+    Ok(())
+}

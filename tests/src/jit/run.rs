@@ -1,0 +1,240 @@
+//! What surrounds kernels: batches, functions, the floating point environment, memory protection, listings, refusals.
+
+use super::*;
+use qgraph_compiler::error::Stage;
+use qgraph_compiler::jit::Code;
+use qgraph_compiler::kernel::{Addr, Instr, KernelBuilder, Operand};
+use qgraph_compiler::plan::FunctionCall;
+use qgraph_runtime::functions::{Function, Unary};
+
+/// y[i] = x[i] + w[i] bytes as i32 lanes, 4 rows of 64 bytes by the grid.
+fn add_kernel() -> Kernel {
+    let mut b = KernelBuilder::new("add_i32", 16);
+    let x = b.param("x", Access::Read);
+    let w = b.param("w", Access::Read);
+    let y = b.param("y", Access::Write);
+    let r = b.array("r", 1);
+    b.op(Instr::Load { dst: r.at(0), src: Addr::new(x, 0), bytes: 64 });
+    b.op(Instr::AddI32 { dst: r.at(0), a: r.at(0), b: Addr::new(w, 0).into() });
+    b.op(Instr::Store { dst: Addr::new(y, 0), src: r.at(0), bytes: 64 });
+    b.finish()
+}
+
+fn at(space: Space, offset: usize) -> Ptr {
+    Ptr { space, offset }
+}
+
+/// Input + weights → arena; arena + consts → output; per image.
+fn two_steps(batch: usize) -> Plan {
+    let mut weights = Bytes::zeroed(256);
+    let mut consts = Bytes::zeroed(64);
+    fill(&mut weights, Data::Bits, &mut Rng::new(20));
+    fill(&mut consts, Data::Bits, &mut Rng::new(21));
+    let call = |x, w, y, w_step| {
+        let grid = vec![GridDim { extent: 4, advance: vec![64, w_step, 64] }];
+        Work::Kernels(vec![Call { kernel: 0, args: vec![x, w, y], grid }])
+    };
+    Plan {
+        name: "two steps".into(),
+        target: Target::avx512vnni(),
+        batch,
+        arena_bytes: 512,
+        weights: Arc::new(weights),
+        consts: Arc::new(consts),
+        inputs: vec![u8_io("x", 256, batch)],
+        outputs: vec![u8_io("y", 256, batch)],
+        kernels: vec![add_kernel()],
+        steps: vec![
+            step("first", call(at(Space::Input(0), 0), at(Space::Weights, 0), at(Space::Arena, 128), 64)),
+            step("second", call(at(Space::Arena, 128), at(Space::Consts, 0), at(Space::Output(0), 0), 0)),
+        ],
+        places: vec![],
+    }
+}
+
+#[test]
+fn batches_repeat_the_steps_on_each_image() {
+    if !can_run() {
+        return;
+    }
+    for batch in [1, 2, 7] {
+        agree(two_steps(batch), Data::Bits, &Options::default(), &mut Rng::new(22));
+    }
+}
+
+#[test]
+#[ignore = "until the runtime's functions are written"]
+fn functions_are_called_with_their_pointers() {
+    if !can_run() {
+        return;
+    }
+    let mut plan = two_steps(3);
+    let function = Function::Unary { unary: Unary::Relu, rows: 4, len: 16, src_stride: 64, dst_stride: 64 };
+    let args = vec![at(Space::Arena, 128), at(Space::Arena, 128)];
+    plan.steps.insert(1, step("relu", Work::Function(FunctionCall { function, args })));
+    agree(plan, Data::Convertible, &Options { profile: true, ..Options::default() }, &mut Rng::new(23));
+}
+
+#[test]
+fn profiles_count_the_cycles_of_each_step() {
+    if !can_run() {
+        return;
+    }
+    let plan = Arc::new(two_steps(50));
+    let input = vec![vec![1; 256 * 50]];
+    let jit = Jit::compile(plan.clone(), &Options::default()).unwrap();
+    assert_eq!(jit.take_cycles(), None);
+    let jit = Jit::compile(plan, &Options { profile: true, ..Options::default() }).unwrap();
+    run(&jit, &input, &[0; 512]);
+    let cycles = jit.take_cycles().unwrap();
+    assert_eq!(cycles.len(), 2);
+    assert!(cycles.iter().all(|&c| c > 0 && c < 1_000_000_000), "{cycles:?}");
+    assert_eq!(jit.take_cycles().unwrap(), [0, 0]);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod mxcsr {
+    use super::*;
+    use std::arch::asm;
+
+    fn get() -> u32 {
+        let mut v = 0u32;
+        // SAFETY: stores the register into `v`.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &mut v) };
+        v
+    }
+
+    fn set(v: u32) {
+        // SAFETY: loads the register; the test restores it, and makes no float arithmetic of its own meanwhile.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &v) };
+    }
+
+    #[test]
+    fn the_callers_rounding_and_flushing_change_no_bit_and_stay() {
+        if !can_run() {
+            return;
+        }
+        let mut b = KernelBuilder::new("rounding", 16);
+        let x = b.param("x", Access::Read);
+        let y = b.param("y", Access::Write);
+        let r = b.array("r", 2);
+        b.op(Instr::Load { dst: r.at(0), src: Addr::new(x, 0), bytes: 64 });
+        b.op(Instr::CvtF32I32 { dst: r.at(1), src: r.at(0) });
+        b.op(Instr::Store { dst: Addr::new(y, 0), src: r.at(1), bytes: 64 });
+        b.op(Instr::Splat { dst: r.at(1), bits: 0.3f32.to_bits() });
+        b.op(Instr::MulF32 { dst: r.at(0), a: r.at(0), b: Operand::Reg(r.at(1)) });
+        b.op(Instr::Store { dst: Addr::new(y, 64), src: r.at(0), bytes: 64 });
+        let plan = Arc::new(plan_of(b.finish(), vec![]));
+        let values = [0.5f32, 1.5, 2.5, -0.5, -1.5, 1.0e-38, -1.2e-38, 1.0e-42, 123.456, 7.0];
+        let mut input = vec![0; plan.inputs[0].image_bytes];
+        for (lane, v) in input[SLACK as usize..].chunks_mut(4).zip(values) {
+            lane.copy_from_slice(&v.to_le_bytes());
+        }
+        let jit = Jit::compile(plan.clone(), &Options::default()).unwrap();
+        let arena = vec![0; plan.arena_bytes];
+        let expected = run(&Interpreter::new(plan).unwrap(), std::slice::from_ref(&input), &arena);
+
+        let before = get();
+        // Round down, flush to zero, denormals are zero, exceptions masked.
+        let odd = 0x1f80 | 0x2000 | 0x8000 | 0x40;
+        set(odd);
+        let found = run(&jit, &[input], &arena);
+        let after = get();
+        set(before);
+        assert_eq!(after & !0x3f, odd);
+        assert!(found == expected);
+    }
+}
+
+#[test]
+fn code_is_never_writable_and_executable() {
+    if !can_run() || !cfg!(target_os = "linux") {
+        return;
+    }
+    let jit = Jit::compile(Arc::new(two_steps(1)), &Options::default()).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut seen = false;
+    for line in maps.lines() {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let parse = |s| usize::from_str_radix(s, 16).unwrap();
+        if (parse(start)..parse(end)).contains(&(jit.address() as usize)) {
+            assert!(rest.starts_with("r-x"), "{line}");
+            seen = true;
+        }
+        assert!(!rest.starts_with("rwx"), "{line}");
+    }
+    assert!(seen);
+}
+
+#[test]
+fn perf_map_names_kernels() {
+    if !can_run() {
+        return;
+    }
+    let jit = Jit::compile(Arc::new(two_steps(1)), &Options::default()).unwrap();
+    let path = jit.write_perf_map().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let line = text.lines().find(|l| l.ends_with(" qgraph::add_i32")).unwrap();
+    assert!(line.starts_with(&format!("{:x} ", jit.address() as usize)), "{line}");
+    assert!(text.contains("qgraph::entry"));
+}
+
+/// Six pixels by two vectors, as the convolutions have it, with the epilogue of one vector.
+fn conv_kernel() -> Kernel {
+    let mut b = KernelBuilder::new("conv_u8s8_2x32_avx512vnni", 16);
+    let x = b.param("x", Access::Read);
+    let w = b.param("w", Access::Read);
+    let s = b.param("scale", Access::Read);
+    let y = b.param("y", Access::Write);
+    let (acc, v, t) = (b.array("acc", 4), b.array("w", 2), b.array("t", 1));
+    b.unroll(4, |b, i| b.op(Instr::Splat { dst: acc.at(i), bits: 0 }));
+    b.loop_(3, [(x, 4096), (w, 2048)], |b| {
+        b.loop_(16, [(x, 4), (w, 64)], |b| {
+            b.unroll(2, |b, j| b.op(Instr::Load { dst: v.at(j), src: Addr::new(w, j * 1024), bytes: 64 }));
+            b.unroll(2, |b, k| {
+                b.op(Instr::Broadcast32 { dst: t.at(0), src: Addr::new(x, k * 64) });
+                b.unroll(2, |b, l| {
+                    b.op(Instr::Dot4 { acc: acc.at(k * 2 + l), u: t.at(0), s: v.at(l).into() });
+                });
+            });
+        });
+    });
+    b.unroll(4, |b, i| {
+        b.op(Instr::CvtI32F32 { dst: acc.at(i), src: acc.at(i) });
+        b.op(Instr::MulF32 { dst: acc.at(i), a: acc.at(i), b: Addr::new(s, 0).into() });
+    });
+    b.unroll(4, |b, i| b.op(Instr::Store { dst: Addr::new(y, i * 48), src: acc.at(i), bytes: 48 }));
+    b.finish()
+}
+
+#[test]
+fn listing_of_a_kernel() {
+    let grid = vec![GridDim { extent: 5, advance: vec![128, 0, 0, 192] }];
+    let plan = plan_of(conv_kernel(), grid);
+    let options = Options { vbmi: false, profile: false, perf_map: false };
+    let code = Code::assemble(&plan, &options).unwrap();
+    assert_eq!(code, Code::assemble(&plan, &options).unwrap());
+    insta::assert_snapshot!(code.disassemble_all());
+    assert_eq!(code.disassemble("nothing"), None);
+}
+
+#[test]
+fn refusals_say_why() {
+    let mut portable = two_steps(1);
+    portable.target = Target::portable();
+    let e = Code::assemble(&portable, &Options::default()).unwrap_err();
+    assert_eq!(e.stage, Stage::Jit);
+    assert!(e.to_string().contains("--engine interp"), "{e}");
+
+    let mut outside = two_steps(1);
+    outside.arena_bytes = 256;
+    let e = Code::assemble(&outside, &Options::default()).unwrap_err();
+    assert!(e.to_string().contains("leave"), "{e}");
+
+    let mut many = two_steps(1);
+    many.inputs.extend((0..16).map(|_| u8_io("more", 1, 1)));
+    let e = Code::assemble(&many, &Options::default()).unwrap_err();
+    assert!(e.to_string().contains("17 inputs"), "{e}");
+}
