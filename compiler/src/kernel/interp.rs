@@ -185,6 +185,10 @@ struct Machine<'a> {
 
 type Vector<const L: usize> = [u32; L];
 
+/// A value in memory, anywhere. (`read_unaligned` would do, but debug builds check its pointer every time.)
+#[repr(C, packed)]
+struct Unaligned<T>(T);
+
 /// Lanes as memory has them, from lanes as numbers, or back.
 #[inline(always)]
 fn little<const L: usize>(v: Vector<L>) -> Vector<L> {
@@ -212,8 +216,8 @@ impl Machine<'_> {
     /// `4·L` bytes at `a` are readable.
     #[inline(always)]
     unsafe fn full<const L: usize>(&self, a: (ParamId, i64)) -> Vector<L> {
-        // SAFETY: the caller's; the read is unaligned.
-        little(unsafe { self.at(a).cast::<Vector<L>>().read_unaligned() })
+        // SAFETY: the caller's.
+        little(unsafe { (*self.at(a).cast::<Unaligned<Vector<L>>>()).0 })
     }
 
     /// # Safety
@@ -322,13 +326,13 @@ impl Machine<'_> {
                     let v = little(self.get::<L>(src));
                     let to = self.at(dst);
                     if bytes == 4 * L {
-                        to.cast::<Vector<L>>().write_unaligned(v);
+                        (*to.cast::<Unaligned<Vector<L>>>()).0 = v;
                     } else {
                         to.copy_from_nonoverlapping(v.as_ptr().cast(), bytes);
                     }
                 }
                 Instr::Broadcast32 { dst, src } => {
-                    let v = self.at(src).cast::<[u8; 4]>().read_unaligned();
+                    let v = *self.at(src).cast::<[u8; 4]>();
                     self.set::<L>(dst, [u32::from_le_bytes(v); L]);
                 }
                 Instr::LoadU8 { dst, src, count } => {
@@ -453,19 +457,23 @@ fn dot4<const L: usize>(mut acc: Vector<L>, u: Vector<L>, s: Vector<L>) -> Vecto
     #[cfg(target_arch = "x86_64")]
     if L == 4 {
         use std::arch::x86_64::*;
-        // SAFETY: SSE2 is part of x86-64; the arrays are one vector long.
-        unsafe {
-            let vector = |v: &Vector<L>| _mm_loadu_si128(v.as_ptr().cast());
-            let (c, u, s) = (vector(&acc), vector(&u), vector(&s));
+        let vector = |v: &Vector<L>| {
+            let v: [i32; 4] = from_fn(|i| v[i] as i32);
+            // SAFETY: SSE2 is part of x86-64.
+            unsafe { _mm_set_epi32(v[3], v[2], v[1], v[0]) }
+        };
+        let (c, u, s) = (vector(&acc), vector(&u), vector(&s));
+        // SAFETY: SSE2 is part of x86-64; 128 bits are four lanes.
+        let sum: [u32; 4] = unsafe {
             // Even and odd bytes as words; their products are summed in 32 bits, so all is exact.
             let even = _mm_madd_epi16(
                 _mm_and_si128(u, _mm_set1_epi16(0xff)),
                 _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(s)),
             );
             let odd = _mm_madd_epi16(_mm_srli_epi16::<8>(u), _mm_srai_epi16::<8>(s));
-            let sum = _mm_add_epi32(c, _mm_add_epi32(even, odd));
-            _mm_storeu_si128(acc.as_mut_ptr().cast(), sum);
-        }
+            std::mem::transmute(_mm_add_epi32(c, _mm_add_epi32(even, odd)))
+        };
+        acc.copy_from_slice(&sum);
         return acc;
     }
     for i in 0..L {
