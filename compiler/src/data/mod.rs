@@ -5,7 +5,7 @@
 //! Holds: one sample is in memory, whatever the size of the set; a sample has exactly the elements of the inputs' shapes, all
 //! finite; every error names its file and the cure. Not here: batches, and anything about the network but its inputs.
 //!
-//! - `pixels`: decoded pixels through the preprocessing; `resize` is its filter.
+//! - `pixels`: decoded pixels through the preprocessing; `jpeg` decodes, `resize` is the filter.
 //! - `folder`: image files, with or without a label file.
 //! - `array`: `.npy` and `.npz`; `npy` is the format.
 //! - `records`: CIFAR-10 `.bin`, MNIST idx.
@@ -14,6 +14,7 @@
 
 mod array;
 mod folder;
+mod jpeg;
 mod labels;
 mod npy;
 mod pixels;

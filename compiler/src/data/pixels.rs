@@ -3,13 +3,15 @@
 //! In: an image file or 8-bit pixels. Out: the tensor in the network's layout. Colours become grey by ITU-R 601 luma for inputs of one channel
 //! (Pillow's `L`), grey is replicated for inputs of three; alpha is dropped, EXIF orientation is not applied (as in Pillow's `open`).
 
+use super::jpeg::{self, Refusal};
 use super::{Input, failure, resize_bilinear};
 use crate::error::Result;
 use crate::preprocess::{ChannelOrder, InputLayout, Preprocess};
+use std::io::Cursor;
 use std::path::Path;
 
 /// More pixels than any network input needs; a limit for hostile images and extreme shapes.
-const MAX_PIXELS: u64 = 1 << 26;
+pub(super) const MAX_PIXELS: u64 = 1 << 26;
 
 /// An 8-bit image: rows of interleaved channels, grey or RGB.
 pub(super) struct Pixels {
@@ -21,12 +23,20 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Decodes a PNG or JPEG file; what the file is, its content decides.
+    /// Decodes a PNG or JPEG file; what the file is, its content decides. Kinds of JPEG that [`jpeg`] does not cover may differ from
+    /// Pillow by a few levels.
     fn decode(path: &Path) -> Result<Pixels> {
         let fail = |what: String| failure(path, format!("{what}: give a readable PNG or JPEG"));
-        let reader = image::ImageReader::open(path)
-            .and_then(|r| r.with_guessed_format())
-            .map_err(|e| fail(format!("cannot be read ({e})")))?;
+        let bytes = std::fs::read(path).map_err(|e| fail(format!("cannot be read ({e})")))?;
+        if bytes.starts_with(b"\xff\xd8") {
+            match jpeg::decode(&bytes) {
+                Ok(pixels) => return Ok(pixels),
+                Err(Refusal::Corrupt(what)) => return Err(fail(format!("does not decode ({what})"))),
+                Err(Refusal::Unsupported) => {}
+            }
+        }
+        let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        let reader = reader.map_err(|e| fail(format!("cannot be read ({e})")))?;
         let image = reader.decode().map_err(|e| fail(format!("does not decode ({e})")))?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let (channels, data) = if image.color().has_color() {
