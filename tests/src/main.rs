@@ -5,6 +5,7 @@ mod data;
 mod jit;
 mod kernel_instr;
 mod kernel_ir;
+mod onnx_import;
 mod plan_ir;
 mod qgraph_file;
 mod support;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod model_builder;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,0 +1,3 @@
+//! ONNX import held against the format: every operator in every dialect, real models, shapes, and hostile files.
+
+mod real;
