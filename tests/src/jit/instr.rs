@@ -59,12 +59,11 @@ fn two_operands_in_registers_and_memory() {
     }
     let mut rng = Rng::new(1);
     for (data, make) in BINARY {
-        for round in 0..12 {
+        for far in FAR {
             let [d, x, y] = [rng.below(32), rng.below(32), rng.below(32)];
             let by_register = around(32, |b, r| b.op(make(r(d), r(x), Operand::Reg(r(y)))));
             check(by_register, data, &mut rng);
-            let by_memory =
-                around(32, |b, r| b.op(make(r(d), r(x), Operand::Mem(Addr::new(SRC, FAR[round])))));
+            let by_memory = around(32, |b, r| b.op(make(r(d), r(x), Operand::Mem(Addr::new(SRC, far)))));
             check(by_memory, data, &mut rng);
         }
     }

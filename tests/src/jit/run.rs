@@ -1,6 +1,7 @@
 //! What surrounds kernels: batches, functions, the floating point environment, memory protection, listings, refusals.
 
 use super::*;
+use crate::support::allocations;
 use qgraph_compiler::error::Stage;
 use qgraph_compiler::jit::Code;
 use qgraph_compiler::kernel::{Addr, Instr, KernelBuilder, Operand};
@@ -60,6 +61,23 @@ fn batches_repeat_the_steps_on_each_image() {
     for batch in [1, 2, 7] {
         agree(two_steps(batch), Data::Bits, &Options::default(), &mut Rng::new(22));
     }
+}
+
+#[test]
+fn a_run_allocates_nothing() {
+    if !can_run() {
+        return;
+    }
+    let plan = Arc::new(two_steps(3));
+    let jit = Jit::compile(plan, &Options::default()).unwrap();
+    let input = vec![1; 256 * 3];
+    let mut output = vec![0; 256 * 3];
+    let mut arena = Bytes::zeroed(512);
+    let n = allocations(|| {
+        jit.run(&[TensorRef::U8(&input)], &mut [TensorMut::U8(&mut output)], &mut arena).unwrap();
+    });
+    assert_eq!(n, 0);
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8]))), 1);
 }
 
 #[test]
