@@ -31,6 +31,7 @@ pub mod plan;
 pub mod preprocess;
 pub mod qgraph;
 pub mod quant;
+pub mod runner;
 pub mod target;
 
 pub use error::{Error, Problem, Result, Stage};

@@ -1,1 +1,108 @@
 //! The spine: import, fuse, calibrate, quantize, schedule, jit, emit. No other file knows the order.
+//!
+//! ```no_run
+//! use qgraph_compiler::{pipeline, target::Target};
+//! # fn main() -> qgraph_compiler::Result<()> {
+//! let graph = pipeline::import("resnet50.onnx".as_ref(), &Default::default())?;
+//! let (fused, _) = pipeline::fuse(&graph)?;
+//! let sample = qgraph_compiler::graph::Tensor::new([1, 3, 224, 224], vec![0.5; 3 * 224 * 224]);
+//! let mut samples = std::iter::once(Ok(vec![sample]));
+//! let profile = pipeline::calibrate(&fused, &mut samples, None, &mut |_| {})?;
+//! let quantized = pipeline::quantize(&fused, &profile)?;
+//! let plan = pipeline::schedule(&quantized, &Target::detect(), &Default::default())?;
+//! let model = pipeline::jit(plan)?;
+//! println!("{} bytes of arena", model.arena_bytes());
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::calib::{self, Profile};
+use crate::error::Result;
+use crate::fuse::{self, Event};
+use crate::graph::{Graph, Tensor};
+use crate::lower;
+use crate::onnx;
+use crate::plan::Plan;
+use crate::preprocess::Preprocess;
+use crate::qgraph::QGraph;
+use crate::quant;
+use crate::runner::{self, DynModel, Engine, Runner};
+use crate::target::Target;
+use std::path::Path;
+use std::sync::Arc;
+
+/// model.onnx → graph.
+pub fn import(path: &Path, options: &onnx::Options) -> Result<Graph> {
+    onnx::import(path, options)
+}
+
+/// Graph → fused graph, and what was done and declined.
+pub fn fuse(graph: &Graph) -> Result<(Graph, Vec<Event>)> {
+    fuse::fuse(graph)
+}
+
+/// Fused graph and samples → ranges of all values. Samples run in f32, compiled where this CPU allows; `progress` gets the number of
+/// samples done.
+pub fn calibrate(
+    fused: &Graph,
+    samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
+    preprocess: Option<Preprocess>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Profile> {
+    let target = Target::detect();
+    let options = lower::Options { batch: 1, keep_values: true };
+    let mut runner = Runner::new(&quant::float(fused)?, Engine::best(&target), &target, &options)?;
+    let mut run = |inputs: &[Tensor], observe: &mut dyn FnMut(&str, &[f32])| {
+        let inputs: Vec<Vec<f32>> = inputs.iter().map(|t| t.data.to_vec()).collect();
+        runner.run(&inputs)?;
+        runner.values(observe);
+        Ok(())
+    };
+    calib::calibrate(fused, samples, &mut run, preprocess, progress)
+}
+
+/// Fused graph and ranges → integer graph, the content of a `.qgraph`.
+pub fn quantize(fused: &Graph, profile: &Profile) -> Result<QGraph> {
+    quant::quantize(fused, profile)
+}
+
+/// The same network in f32 throughout: naive from an imported graph, fused from a fused one.
+pub fn float(graph: &Graph) -> Result<QGraph> {
+    quant::float(graph)
+}
+
+/// Integer graph → plan for a target.
+pub fn schedule(graph: &QGraph, target: &Target, options: &lower::Options) -> Result<Plan> {
+    lower::schedule(graph, target, options)
+}
+
+/// Plan → machine code, ready to run.
+pub fn jit(plan: Plan) -> Result<Box<DynModel>> {
+    runner::compile(Arc::new(plan), Engine::Jit)
+}
+
+/// What of a plan [`emit`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// Steps and addresses.
+    Plan,
+    /// The kernels.
+    Kernels,
+    /// Machine code of the kernels and steps.
+    Asm,
+}
+
+/// The text of a plan, its kernels or its machine code. (Graphs print themselves.)
+pub fn emit(plan: Plan, what: Emit) -> Result<String> {
+    match what {
+        Emit::Plan => Ok(plan.to_string()),
+        Emit::Kernels => Ok(plan.kernels.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        #[cfg(feature = "jit")]
+        Emit::Asm => {
+            let code = crate::jit::Code::assemble(&plan, &crate::jit::Options::default())?;
+            Ok(code.disassemble_all())
+        }
+        #[cfg(not(feature = "jit"))]
+        Emit::Asm => Err(crate::Error::new(crate::Stage::Jit, "", "built without the feature `jit`")),
+    }
+}

@@ -2,6 +2,7 @@
 //! Modules are named by what they hold fixed; see each one's first line.
 
 mod data;
+mod differential;
 mod jit;
 mod kernel_instr;
 mod kernel_ir;

@@ -183,7 +183,13 @@ impl Lower<'_> {
         if inner.extent == 1 || inner.steps[1] == esz || (inner.steps[1] == 0 && esz == 4) {
             return x.clone();
         }
-        let full = self.temporary(Layout::arena(shape, x.layout.esz, Default::default()));
+        // The output's own strides, so that both move alike.
+        let strides_of_y = y.layout.strides.iter().map(|&s| s * x.layout.esz / y.layout.esz);
+        let mut layout = Layout { strides: strides_of_y.collect(), ..Layout::dense(shape, x.layout.esz) };
+        let reach = shape.iter().zip(&layout.strides).map(|(&n, &s)| (n - 1) * s).sum::<usize>();
+        // Channels may be rounded up to 16 elements.
+        layout.bytes = reach + 16 * x.layout.esz;
+        let full = self.temporary(layout);
         let source = Layout { shape: shape.to_vec(), strides, ..x.layout.clone() };
         self.copy(layer, "expand operand", &Place { base: x.base, layout: source }, &full);
         full
@@ -384,16 +390,21 @@ impl Lower<'_> {
         });
     }
 
-    /// max(x, lo) then min(x, hi), bounds infinite where there are none.
+    /// x < lo ? lo : x, then x > hi ? hi : x; NaN stays, as in `Unary::eval`.
     pub(super) fn clamp(&mut self, node: &QNode, lo: f32, hi: f32) {
         let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
         let target = self.target.clone();
         let constants = [splat(&target, lo), splat(&target, hi)].concat();
         let e =
-            Elementwise { name: "clamp_f32", y, x: vec![x], constants, registers: 1, chunk: target.lanes };
+            Elementwise { name: "clamp_f32", y, x: vec![x], constants, registers: 2, chunk: target.lanes };
         self.elementwise(node, "clamp", e, |b, k, count| {
-            k.load_f32(b, k.t.at(0), 0, 0, count);
-            store_f32(b, k, k.t.at(0), true, count);
+            let (v, bound) = (k.t.at(0), k.t.at(1));
+            k.load_f32(b, v.clone(), 0, 0, count);
+            k.load_constant(b, bound.clone(), 0);
+            b.op(Instr::MaxF32 { dst: v.clone(), a: bound.clone(), b: v.clone().into() });
+            k.load_constant(b, bound.clone(), 1);
+            b.op(Instr::MinF32 { dst: v.clone(), a: bound, b: v.clone().into() });
+            store_f32(b, k, v, false, count);
         });
     }
 

@@ -84,6 +84,7 @@ impl Lower<'_> {
             src_outer: steps(&x),
             dst_outer: steps(&y),
             channels,
+            steps: [4, 4],
             size,
             alpha,
             beta,
@@ -103,7 +104,7 @@ impl Lower<'_> {
             taps.iter().flat_map(words).flat_map(u32::to_le_bytes).collect()
         };
         let (row_taps, col_taps) = (self.draft.constant(bytes(rows)), self.draft.constant(bytes(cols)));
-        let steps = |p: &Place| [p.layout.row(), p.layout.pixel()];
+        let steps = |p: &Place| [p.layout.row(), p.layout.pixel(), 4];
         let function = Function::ResizeLinear {
             output: [rows.len(), cols.len()],
             channels: y.layout.shape[1],

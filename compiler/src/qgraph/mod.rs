@@ -278,7 +278,7 @@ pub enum QOp {
     Table(BlobId),
     /// f32 → f32.
     Unary(Unary),
-    /// f32 → f32: `x < 0 ? slope[c]·x : x`, per channel (axis 1). Blob f32 `[C]`.
+    /// f32 → f32: `fma(min(x, 0), slope[c], max(x, 0))`, per channel (axis 1). Blob f32 `[C]`.
     PRelu(BlobId),
     /// u8 or f32, same type out. Outside is never the largest; a window never lies wholly outside.
     MaxPool(Window),

@@ -1,5 +1,9 @@
 //! Quantization: fused float graph and profile → integer graph. Float ends here, but for what is kept.
 
+mod summary;
+
+pub use summary::{Placement, summary};
+
 use crate::calib::Profile;
 use crate::error::Result;
 use crate::graph::Graph;

@@ -2,7 +2,9 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod engines;
 pub(crate) mod model_builder;
+pub(crate) mod random_graph;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -32,7 +32,11 @@ pub(super) fn affine(site: &Site, scale: BlobId, offset: BlobId, lo: f32, hi: f3
 
 pub(super) fn prelu(site: &Site, slope: BlobId) -> Data {
     let slope = site.graph.blob_f32(slope);
-    let f = |x, c: usize| if x < 0.0 { slope[c] * x } else { x };
+    let f = |x: f32, c: usize| {
+        let low = if x < 0.0 { x } else { 0.0 };
+        let high = if x > 0.0 { x } else { 0.0 };
+        fma(low, slope[c], high)
+    };
     Data::F32(by_channel(site.data(0).f32(), site.shape(0), f))
 }
 
@@ -76,16 +80,7 @@ pub(super) fn table(site: &Site, table: BlobId) -> Data {
 }
 
 pub(super) fn unary(site: &Site, f: Unary) -> Data {
-    Data::F32(
-        site.data(0)
-            .f32()
-            .iter()
-            .map(|&x| {
-                let _ = f;
-                x
-            })
-            .collect(),
-    )
+    Data::F32(site.data(0).f32().iter().map(|&x| f.eval(x)).collect())
 }
 
 /// Operand `i` repeated to the shape of the result.

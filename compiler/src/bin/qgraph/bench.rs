@@ -1,0 +1,272 @@
+//! `qgraph bench`: images per second, beside what the core could do at most.
+
+use crate::Done;
+use crate::load::{self, EngineArg, Model, ShapeArgs};
+use crate::peak::{self, Peak};
+use qgraph_compiler::blob::Bytes;
+use qgraph_compiler::data::{Pick, Random};
+use qgraph_compiler::lower::Options;
+use qgraph_compiler::preprocess::Preprocess;
+use qgraph_compiler::qgraph::QGraph;
+use qgraph_compiler::runner::{DynModel, Engine, compile};
+use qgraph_compiler::target::Target;
+use qgraph_compiler::{Error, Result, Stage, pipeline};
+use qgraph_runtime::{TensorMut, TensorRef};
+use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+/// Measure images per second on seeded noise
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  taskset -c 0 qgraph bench resnet50.qgraph
+  qgraph bench resnet50.onnx --shape data=1x3x224x224 --modes naive,fused,int8
+  qgraph bench model.qgraph --batch 8 --threads 2 --iters 50 --json
+
+An .onnx in mode int8 is calibrated on noise: right for timing, meaningless for accuracy.")]
+pub(crate) struct Args {
+    /// A .qgraph (mode int8), or a float .onnx
+    model: PathBuf,
+    /// What to run [default: int8 for a .qgraph, all for an .onnx]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "naive,fused,int8")]
+    modes: Vec<Mode>,
+    /// Images per run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Threads; they share the images of a batch, so --batch must be a multiple
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Runs measured, after three that are not
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    iters: Option<u32>,
+    /// Who runs it [default: jit where this CPU can]
+    #[arg(long, value_enum)]
+    engine: Option<EngineArg>,
+    /// Machine-readable result: an array of one object per mode
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    shapes: ShapeArgs,
+}
+
+/// How a network is run.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// f32, operator by operator
+    Naive,
+    /// f32, fused
+    Fused,
+    /// Quantized
+    Int8,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Naive => "naive",
+            Mode::Fused => "fused",
+            Mode::Int8 => "int8",
+        }
+    }
+}
+
+/// What was measured.
+pub(crate) struct Speed {
+    /// Images per second: median and best run.
+    pub(crate) median: f64,
+    pub(crate) best: f64,
+    /// Giga multiply-accumulates of one image.
+    pub(crate) gmac: f64,
+    /// Runs measured.
+    pub(crate) runs: usize,
+}
+
+pub(crate) fn main(args: &Args) -> Done {
+    let model = Model::open(&args.model, &args.shapes)?;
+    let (engine, target) = load::engine(args.engine)?;
+    if engine == Engine::Eval {
+        return Err(Error::new(
+            Stage::Run,
+            "--engine eval",
+            "the evaluator is a definition, not for speed; use jit or interp",
+        )
+        .into());
+    }
+    let modes = match (&model, args.modes.is_empty()) {
+        (_, false) => args.modes.clone(),
+        (Model::Float(_), true) => vec![Mode::Naive, Mode::Fused, Mode::Int8],
+        (Model::Quantized(_), true) => vec![Mode::Int8],
+    };
+    let peak = if engine == Engine::Jit { peak::measure(&target) } else { None };
+    let mut rows = Vec::new();
+    for mode in modes {
+        let graph = graph(&model, mode)?;
+        let (batch, threads) = (args.batch.into(), args.threads.into());
+        let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
+        rows.push((mode, speed));
+    }
+    report(args, engine, peak, &rows);
+    Ok(())
+}
+
+/// The network of a mode.
+pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
+    match (model, mode) {
+        (Model::Quantized(graph), Mode::Int8) => Ok(graph.clone()),
+        (Model::Quantized(_), Mode::Naive | Mode::Fused) => Err(Error::new(
+            Stage::Run,
+            "--modes",
+            format!("a .qgraph holds no float network: bench the .onnx for mode {}", mode.name()),
+        )),
+        (Model::Float(graph), Mode::Naive) => pipeline::float(graph),
+        (Model::Float(graph), Mode::Fused) => pipeline::float(&pipeline::fuse(graph)?.0),
+        (Model::Float(graph), Mode::Int8) => {
+            let (fused, _) = pipeline::fuse(graph)?;
+            let float = pipeline::float(&fused)?;
+            let samples = load::samples("random", &float, &Preprocess::default(), None, Pick::First(4))?;
+            let profile =
+                pipeline::calibrate(&fused, &mut load::tensors(&fused, samples), None, &mut |_| {})?;
+            pipeline::quantize(&fused, &profile)
+        }
+    }
+}
+
+/// One thread's share: a model and its buffers.
+struct Worker {
+    model: Arc<DynModel>,
+    inputs: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
+    arena: Bytes,
+}
+
+impl Worker {
+    fn new(model: &Arc<DynModel>, seed: u64) -> Worker {
+        let mut random = Random::new(seed);
+        let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| random.uniform()).collect() };
+        Worker {
+            inputs: (0..model.input_count()).map(|k| noise(model.input(k).len())).collect(),
+            outputs: (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect(),
+            arena: Bytes::zeroed(model.arena_bytes()),
+            model: Arc::clone(model),
+        }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let inputs: Vec<TensorRef> = self.inputs.iter().map(|i| TensorRef::F32(i)).collect();
+        let mut outputs: Vec<TensorMut> = self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
+        self.model
+            .run(&inputs, &mut outputs, &mut self.arena)
+            .map_err(|e| Error::new(Stage::Run, "", e.to_string()))
+    }
+}
+
+/// Measures a network: every thread runs `batch / threads` images at a time, all starting together.
+pub(crate) fn measure(
+    graph: &QGraph,
+    engine: Engine,
+    target: &Target,
+    batch: usize,
+    threads: usize,
+    iters: Option<u32>,
+) -> Result<Speed> {
+    if !batch.is_multiple_of(threads) {
+        let message = format!("threads share the images of a batch: --batch must be a multiple of {threads}");
+        return Err(Error::new(Stage::Run, "--threads", message));
+    }
+    let options = Options { batch: batch / threads, ..Options::default() };
+    let plan = Arc::new(pipeline::schedule(graph, target, &options)?);
+    let gmac = plan.macs() as f64 / 1e9;
+    let model: Arc<DynModel> = compile(plan, engine)?.into();
+    let mut workers: Vec<Worker> = (0..threads).map(|t| Worker::new(&model, t as u64)).collect();
+    workers.iter_mut().try_for_each(Worker::run)?;
+    // Without a count: at least 10 runs and about two seconds.
+    let start = Instant::now();
+    workers[0].run()?;
+    let one = start.elapsed().max(Duration::from_nanos(100));
+    let runs = iters.map_or_else(|| (2.0 / one.as_secs_f64()).clamp(10.0, 20_000.0) as usize, |n| n as usize);
+    let mut times = timed(&mut workers, runs)?;
+    times.sort_unstable();
+    let per_second = |t: Duration| batch as f64 / t.as_secs_f64().max(1e-9);
+    Ok(Speed { median: per_second(times[times.len() / 2]), best: per_second(times[0]), gmac, runs })
+}
+
+/// Times `runs` runs, from the moment all threads start to the moment the last is done.
+fn timed(workers: &mut [Worker], runs: usize) -> Result<Vec<Duration>> {
+    let (first, others) = workers.split_first_mut().expect("at least one thread");
+    let barrier = Barrier::new(others.len() + 1);
+    std::thread::scope(|scope| {
+        let barrier = &barrier;
+        let handles: Vec<_> = others
+            .iter_mut()
+            .map(|w| {
+                scope.spawn(move || {
+                    (0..runs).try_for_each(|_| {
+                        barrier.wait();
+                        let done = w.run();
+                        barrier.wait();
+                        done
+                    })
+                })
+            })
+            .collect();
+        let mut times = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            barrier.wait();
+            let start = Instant::now();
+            let done = first.run();
+            barrier.wait();
+            times.push(start.elapsed());
+            done?;
+        }
+        for h in handles {
+            h.join().expect("a worker does not panic")?;
+        }
+        Ok(times)
+    })
+}
+
+fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)]) {
+    let percent = |mode: Mode, s: &Speed| {
+        let peak = peak.map(|p| if mode == Mode::Int8 { p.int8 } else { p.float })?;
+        Some(100.0 * s.gmac * 1e9 * s.median / (peak * f64::from(args.threads)))
+    };
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(mode, s)| {
+                let of = peak.map(|p| if *mode == Mode::Int8 { p.int8 } else { p.float } / 1e9);
+                serde_json::json!({
+                    "mode": mode.name(),
+                    "engine": engine.name(),
+                    "batch": args.batch,
+                    "threads": args.threads,
+                    "images_per_s_median": s.median,
+                    "images_per_s_best": s.best,
+                    "gmac": s.gmac,
+                    "peak_gmac_per_s": of,
+                    "percent_of_peak": percent(*mode, s),
+                    "runs": s.runs,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::Value::Array(rows));
+        return;
+    }
+    if let Some(p) = peak {
+        println!("peak of one core: {:.0} GMAC/s int8, {:.0} GMAC/s f32", p.int8 / 1e9, p.float / 1e9);
+    }
+    println!("mode    images/s      best    GMAC  % of peak  speed-up");
+    let base = rows.first().map_or(1.0, |r| r.1.median);
+    for (mode, s) in rows {
+        let percent = percent(*mode, s).map_or("     -".into(), |p| format!("{p:6.1}"));
+        println!(
+            "{:<6} {:>9.1} {:>9.1} {:>7.3} {percent:>10} {:>8.2}x",
+            mode.name(),
+            s.median,
+            s.best,
+            s.gmac,
+            s.median / base
+        );
+    }
+}

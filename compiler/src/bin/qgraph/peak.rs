@@ -1,0 +1,93 @@
+//! What this core can do at most: dots (or fused multiply-adds) on registers alone, through the same code generator.
+
+use qgraph_compiler::blob::Bytes;
+use qgraph_compiler::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand};
+use qgraph_compiler::plan::{Call, Plan, Ptr, Space, Step, Work};
+use qgraph_compiler::runner::{Engine, compile};
+use qgraph_compiler::target::Target;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Independent accumulators: more than the latency of a dot needs.
+const CHAINS: usize = 24;
+/// Iterations of the measured loop.
+const TURNS: usize = 20_000;
+/// Measurements; the best counts.
+const TRIES: usize = 40;
+
+/// Peaks of one core in multiply-accumulates per second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peak {
+    /// u8·i8 dots.
+    pub(crate) int8: f64,
+    /// f32 fused multiply-adds.
+    pub(crate) float: f64,
+}
+
+/// Measures both peaks; `None` where there is no machine code to measure with.
+pub(crate) fn measure(target: &Target) -> Option<Peak> {
+    if Engine::best(target) != Engine::Jit {
+        return None;
+    }
+    Some(Peak { int8: rate(target, true)?, float: rate(target, false)? })
+}
+
+fn rate(target: &Target, integer: bool) -> Option<f64> {
+    let plan = plan(target, integer);
+    let model = compile(Arc::new(plan), Engine::Jit).ok()?;
+    let mut arena = Bytes::zeroed(model.arena_bytes());
+    let mut best = f64::INFINITY;
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        model.run(&[], &mut [], &mut arena).ok()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    let per_dot = if integer { 4 * target.lanes } else { target.lanes };
+    Some((TURNS * CHAINS * per_dot) as f64 / best)
+}
+
+fn plan(target: &Target, integer: bool) -> Plan {
+    let bytes = target.vector_bytes();
+    let call = Call {
+        kernel: 0,
+        args: vec![Ptr { space: Space::Arena, offset: 0 }, Ptr { space: Space::Consts, offset: 0 }],
+        grid: Vec::new(),
+    };
+    let step = Step { layer: "peak".into(), what: "peak", macs: 0, work: Work::Kernels(vec![call]) };
+    Plan {
+        name: "peak".into(),
+        target: target.clone(),
+        batch: 1,
+        arena_bytes: bytes.next_multiple_of(64),
+        weights: Arc::new(Bytes::zeroed(0)),
+        consts: Arc::new(Bytes::zeroed(bytes)),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        kernels: vec![kernel(target, integer)],
+        steps: vec![step],
+        places: Vec::new(),
+    }
+}
+
+fn kernel(target: &Target, integer: bool) -> Kernel {
+    let bytes = target.vector_bytes();
+    let mut b = KernelBuilder::new(format!("peak_{}", target.name), target.lanes);
+    let y = b.param("y", Access::Write);
+    let x = b.param("x", Access::Read);
+    let acc = b.array("acc", CHAINS);
+    let v = b.array("v", 1).at(0);
+    b.op(Instr::Load { dst: v.clone(), src: Addr::new(x, 0), bytes });
+    b.unroll(CHAINS, |b, k| b.op(Instr::Splat { dst: acc.at(k), bits: 0 }));
+    b.loop_(TURNS, [], |b| {
+        b.unroll(CHAINS, |b, k| {
+            let (acc, s) = (acc.at(k), Operand::Reg(v.clone()));
+            b.op(if integer {
+                Instr::Dot4 { acc, u: v.clone(), s }
+            } else {
+                Instr::FmaAcc { acc, a: v.clone(), b: s }
+            });
+        });
+    });
+    b.op(Instr::Store { dst: Addr::new(y, 0), src: acc.at(0), bytes });
+    b.finish()
+}

@@ -1,0 +1,85 @@
+//! `qgraph quantize`: ONNX and samples in, `.qgraph` out.
+
+use crate::load::{PreprocessArgs, ShapeArgs, placement, samples, tensors};
+use crate::{Done, progress};
+use qgraph_compiler::calib::Profile;
+use qgraph_compiler::data::Pick;
+use qgraph_compiler::pipeline;
+use qgraph_compiler::qgraph::file;
+use std::path::PathBuf;
+
+/// Calibrate a float ONNX network on samples and write it as int8
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  qgraph quantize mobilenet.onnx --calib images/ --samples 200 --mean 127.5 --std 127.5 --resize 256 --crop 224 -o mobilenet.qgraph
+  qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
+  qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph      (for timing only)")]
+pub(crate) struct Args {
+    /// The float network
+    model: PathBuf,
+    /// Samples: a folder of images, an image, .npy, .npz, CIFAR-10 .bin, MNIST idx, or `random`
+    #[arg(long, value_name = "DIR|FILE|random", required_unless_present = "profile")]
+    calib: Option<String>,
+    /// How ranges are chosen
+    #[arg(long, value_enum, default_value_t = Mode::Naive)]
+    calib_mode: Mode,
+    /// At most so many samples, spread evenly over the set
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Use the ranges of a saved profile instead of calibrating
+    #[arg(long, value_name = "FILE", conflicts_with = "calib")]
+    profile: Option<PathBuf>,
+    /// Save the ranges found
+    #[arg(long, value_name = "FILE")]
+    save_profile: Option<PathBuf>,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    shapes: ShapeArgs,
+    /// Where the int8 network goes
+    #[arg(short, long, value_name = "OUT.qgraph")]
+    output: PathBuf,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Mode {
+    /// Smallest and largest value seen
+    Naive,
+}
+
+pub(crate) fn main(args: &Args) -> Done {
+    let Mode::Naive = args.calib_mode;
+    let graph = pipeline::import(&args.model, &args.shapes.options())?;
+    let (fused, _) = pipeline::fuse(&graph)?;
+    let profile = match (&args.profile, &args.calib) {
+        (Some(path), _) => Profile::load(path)?,
+        (None, calib) => calibrate(args, &fused, calib.as_deref().unwrap_or("random"))?,
+    };
+    if let Some(path) = &args.save_profile {
+        profile.save(path)?;
+        eprintln!("profile {}", path.display());
+    }
+    let quantized = pipeline::quantize(&fused, &profile)?;
+    print!("{}", placement(&quantized));
+    file::save(&quantized, &args.output)?;
+    println!("wrote {}", args.output.display());
+    Ok(())
+}
+
+fn calibrate(
+    args: &Args,
+    fused: &qgraph_compiler::graph::Graph,
+    calib: &str,
+) -> qgraph_compiler::Result<Profile> {
+    let preprocess = args.preprocess.over(None);
+    let pick = args.samples.map_or(Pick::All, Pick::Spread);
+    let float = pipeline::float(fused)?;
+    let samples = samples(calib, &float, &preprocess, None, pick)?;
+    let bar = progress::bar("calibrating", samples.len());
+    let profile = pipeline::calibrate(fused, &mut tensors(fused, samples), Some(preprocess), &mut |n| {
+        bar.set_position(n as u64)
+    })?;
+    bar.finish_and_clear();
+    Ok(profile)
+}

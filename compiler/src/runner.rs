@@ -1,0 +1,160 @@
+//! An integer (or all-float) graph made ready to run by one of the engines, with buffers of its own.
+//!
+//! In: a [`QGraph`]. Out: a [`Runner`]: f32 in, f32 out, and, if asked for, every value in between. All engines give the same bits on integer
+//! paths; they differ in speed and in what machine they need.
+
+use crate::blob::Bytes;
+use crate::error::{Error, Result, Stage};
+use crate::lower::{self, Options};
+use crate::plan::Plan;
+use crate::plan::interp::Interpreter;
+use crate::qgraph::eval::Data;
+use crate::qgraph::{QGraph, QType, eval};
+use crate::target::{Isa, Target};
+use qgraph_runtime::{Model, RunError, TensorMut, TensorRef};
+use std::sync::Arc;
+
+/// Who runs the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// Machine code.
+    Jit,
+    /// The kernel interpreter on the same kernels.
+    Interp,
+    /// The definition, operator by operator.
+    Eval,
+}
+
+impl Engine {
+    /// The fastest engine that runs kernels of this target here.
+    pub fn best(target: &Target) -> Engine {
+        if cfg!(feature = "jit") && target.isa == Isa::Avx512Vnni && Target::detect() == *target {
+            Engine::Jit
+        } else {
+            Engine::Interp
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Jit => "jit",
+            Engine::Interp => "interp",
+            Engine::Eval => "eval",
+        }
+    }
+}
+
+/// A runnable of a plan, shareable between threads.
+pub type DynModel = dyn Model + Send + Sync;
+
+/// Makes a plan runnable. `jit` on a machine that cannot run the plan's target is an error, never another engine.
+pub fn compile(plan: Arc<Plan>, engine: Engine) -> Result<Box<DynModel>> {
+    match engine {
+        #[cfg(feature = "jit")]
+        Engine::Jit => Ok(Box::new(crate::jit::Jit::compile(plan, &crate::jit::Options::default())?)),
+        #[cfg(not(feature = "jit"))]
+        Engine::Jit => {
+            Err(Error::new(Stage::Jit, "", "built without the feature `jit`; use the engine interp"))
+        }
+        Engine::Interp => Ok(Box::new(Interpreter::new(plan)?)),
+        Engine::Eval => Err(Error::new(Stage::Run, "", "the evaluator runs graphs, not plans")),
+    }
+}
+
+enum Ready {
+    Compiled { plan: Arc<Plan>, model: Box<DynModel>, arena: Bytes },
+    Evaluated { graph: QGraph, values: Vec<(String, Vec<f32>)> },
+}
+
+/// A network with its buffers. See the module.
+pub struct Runner {
+    ready: Ready,
+    keep_values: bool,
+    outputs: Vec<Vec<f32>>,
+}
+
+impl Runner {
+    /// Makes `graph` ready on `engine`, with kernels for `target`.
+    pub fn new(graph: &QGraph, engine: Engine, target: &Target, options: &Options) -> Result<Runner> {
+        let keep_values = options.keep_values;
+        if engine == Engine::Eval {
+            if options.batch != 1 {
+                return Err(Error::new(Stage::Run, "batch", "the evaluator runs one image at a time"));
+            }
+            let ready = Ready::Evaluated { graph: graph.clone(), values: Vec::new() };
+            return Ok(Runner { ready, keep_values, outputs: Vec::new() });
+        }
+        let plan = Arc::new(lower::schedule(graph, target, options)?);
+        let model = compile(Arc::clone(&plan), engine)?;
+        let arena = Bytes::zeroed(model.arena_bytes());
+        let outputs = (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect();
+        Ok(Runner { ready: Ready::Compiled { plan, model, arena }, keep_values, outputs })
+    }
+
+    /// The plan, unless the evaluator runs.
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        match &self.ready {
+            Ready::Compiled { plan, .. } => Some(plan),
+            Ready::Evaluated { .. } => None,
+        }
+    }
+
+    /// Runs on inputs in order, each dense row-major in its shape; gives the outputs likewise.
+    pub fn run(&mut self, inputs: &[Vec<f32>]) -> Result<&[Vec<f32>]> {
+        match &mut self.ready {
+            Ready::Compiled { model, arena, .. } => {
+                let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
+                let mut outputs: Vec<TensorMut> =
+                    self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
+                model.run(&inputs, &mut outputs, arena).map_err(refused)?;
+            }
+            Ready::Evaluated { graph, values } => {
+                values.clear();
+                let keep = self.keep_values;
+                let types: Vec<(String, QType)> = if keep {
+                    graph.values.iter().map(|v| (v.name.clone(), v.ty)).collect()
+                } else {
+                    Vec::new()
+                };
+                let affine = |name: &str| match types.iter().find(|t| t.0 == name) {
+                    Some((_, QType::U8 { scale, zero_point })) => (*scale, *zero_point),
+                    _ => (1.0, 0),
+                };
+                let mut observe = |name: &str, data: &Data| {
+                    if keep {
+                        let (s, z) = affine(name);
+                        let real = |&q: &u8| qgraph_runtime::requant::dequantize(q, s, z);
+                        let data = match data {
+                            Data::F32(x) => x.clone(),
+                            Data::U8(q) => q.iter().map(real).collect(),
+                        };
+                        values.push((name.to_string(), data));
+                    }
+                };
+                self.outputs = eval::eval(graph, inputs, &mut observe)?;
+            }
+        }
+        Ok(&self.outputs)
+    }
+
+    /// Shows every value of the last run, as real numbers, dense row-major in its logical shape. Only after
+    /// [`Options::keep_values`].
+    pub fn values(&self, mut see: impl FnMut(&str, &[f32])) {
+        if !self.keep_values {
+            return;
+        }
+        match &self.ready {
+            Ready::Compiled { plan, arena, .. } => {
+                for place in &plan.places {
+                    see(&place.name, &place.read_f32(arena));
+                }
+            }
+            Ready::Evaluated { values, .. } => values.iter().for_each(|(name, v)| see(name, v)),
+        }
+    }
+}
+
+fn refused(e: RunError) -> Error {
+    Error::new(Stage::Run, "", e.to_string())
+}

@@ -1,0 +1,76 @@
+//! All engines behind one call: the evaluator, the kernel interpreter for every target, and machine code where this CPU runs it.
+
+use qgraph_compiler::blob::Bytes;
+use qgraph_compiler::jit::{self, Jit};
+use qgraph_compiler::lower::{self, Options};
+use qgraph_compiler::plan::Plan;
+use qgraph_compiler::plan::interp::Interpreter;
+use qgraph_compiler::qgraph::{QGraph, eval};
+use qgraph_compiler::target::{Isa, Target};
+use qgraph_runtime::{Model, TensorMut, TensorRef};
+use std::sync::Arc;
+
+/// Outputs as bits: floats compare exactly, NaN included.
+pub(crate) type Outputs = Vec<Vec<u32>>;
+
+fn bits(outputs: Vec<Vec<f32>>) -> Outputs {
+    outputs.into_iter().map(|o| o.into_iter().map(f32::to_bits).collect()).collect()
+}
+
+/// The definition.
+pub(crate) fn evaluate(graph: &QGraph, inputs: &[Vec<f32>]) -> Outputs {
+    bits(eval::eval(graph, inputs, &mut |_, _| {}).expect("the evaluator runs a valid graph"))
+}
+
+/// Runs a model on given inputs in a dirty arena.
+pub(crate) fn run(model: &dyn Model, inputs: &[Vec<f32>]) -> Outputs {
+    let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
+    let mut outputs: Vec<Vec<f32>> =
+        (0..model.output_count()).map(|k| vec![f32::NAN; model.output(k).len()]).collect();
+    let mut refs: Vec<TensorMut> = outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
+    let mut arena = Bytes::zeroed(model.arena_bytes());
+    arena.fill(0xa5);
+    model.run(&inputs, &mut refs, &mut arena).expect("inputs fit");
+    bits(outputs)
+}
+
+/// The plan of a graph, verified.
+pub(crate) fn plan(graph: &QGraph, target: &Target, options: &Options) -> Arc<Plan> {
+    let plan = lower::schedule(graph, target, options).expect("the graph can be scheduled");
+    let problems = qgraph_compiler::plan::verify::verify(&plan);
+    assert!(problems.is_empty(), "{problems:#?}\n{graph}\n{plan}");
+    Arc::new(plan)
+}
+
+/// Every engine other than the evaluator that runs here, by name.
+pub(crate) fn engines(graph: &QGraph, options: &Options) -> Vec<(String, Box<dyn Model>)> {
+    let mut engines: Vec<(String, Box<dyn Model>)> = Vec::new();
+    for target in Target::ALL {
+        let plan = plan(graph, &target, options);
+        let interp = Interpreter::new(Arc::clone(&plan)).expect("a verified plan");
+        engines.push((format!("interp {target}"), Box::new(interp)));
+        if target.isa == Isa::Avx512Vnni && Target::detect() == target {
+            let jit = Jit::compile(plan, &jit::Options::default()).expect("the plan compiles");
+            engines.push((format!("jit {target}"), Box::new(jit)));
+        }
+    }
+    engines
+}
+
+/// Asserts that all engines give the evaluator's bits.
+pub(crate) fn assert_equal(graph: &QGraph, inputs: &[Vec<f32>], what: &str) {
+    let expected = evaluate(graph, inputs);
+    for keep_values in [false, true] {
+        for (name, engine) in engines(graph, &Options { batch: 1, keep_values }) {
+            let found = run(&*engine, inputs);
+            for (k, (e, f)) in expected.iter().zip(&found).enumerate() {
+                if let Some(at) = (0..e.len()).find(|&i| e[i] != f[i]) {
+                    let (e, f) = (f32::from_bits(e[at]), f32::from_bits(f[at]));
+                    panic!(
+                        "{what}: {name} (keep_values {keep_values}) differs in output {k} at {at}: {f} for {e}\n{graph}"
+                    );
+                }
+            }
+        }
+    }
+}
