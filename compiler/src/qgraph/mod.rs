@@ -338,7 +338,7 @@ pub enum QOp {
         /// Logical axis.
         axis: usize,
     },
-    /// f32, across channels (axis 1): x / (bias + alpha/size·Σx²)^beta.
+    /// f32 `[N,C,H,W]`, across channels: x / (bias + alpha/size·Σx²)^beta.
     Lrn {
         /// Channels in the sum.
         size: usize,

@@ -4,6 +4,7 @@ use super::super::builder::Builder;
 use super::super::layout::WeightShape;
 use super::super::{Arithmetic, FloatBinary, QConv, QOp, QSlice, QType, Residual, Window};
 use super::*;
+use qgraph_runtime::functions::{Tap, Unary};
 use qgraph_runtime::requant::requantize;
 
 const BYTE: QType = QType::U8 { scale: 1.0, zero_point: 0 };
@@ -187,6 +188,35 @@ fn depth_to_space_interleaves_and_crops() {
     assert_eq!(y, u(&[0, 1, 10, 11, 2, 3, 12, 13]));
     let y = run(&[(&[1, 4, 1, 2], BYTE, &x)], &[1, 1, 1, 2], BYTE, op([1, 1]));
     assert_eq!(y, u(&[3, 12]));
+}
+
+#[test]
+fn float_functions() {
+    let close = |y: Data, want: &[f32]| {
+        let Data::F32(y) = y else { panic!("not f32") };
+        assert!(
+            y.len() == want.len() && y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{y:?} {want:?}"
+        );
+    };
+    let float = |shape: &[usize], x: &[f32], result: &[usize], op: QOp| {
+        run(&[(shape, QType::F32, &f(x))], result, QType::F32, |_| op)
+    };
+    // Along the middle axis: e^0, e^ln 3 and two equal ones.
+    let x = [0.0, 5.0, 3f32.ln(), 5.0];
+    close(float(&[1, 2, 2], &x, &[1, 2, 2], QOp::Softmax { axis: 1 }), &[0.25, 0.5, 0.75, 0.5]);
+    close(float(&[2, 2], &x, &[2, 2], QOp::Softmax { axis: 0 }), &[0.25, 0.5, 0.75, 0.5]);
+    // Three channels, of which each sees its neighbours; two images, so that images are kept apart.
+    let x = [1.0, 2.0, 3.0, 2.0, 0.0, 0.0];
+    let lrn = QOp::Lrn { size: 3, alpha: 3.0, beta: 1.0, bias: 1.0 };
+    let want = [1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0, 2.0 / 5.0, 0.0, 0.0];
+    close(float(&[2, 3, 1, 1], &x, &[2, 3, 1, 1], lrn), &want);
+    let tap = |lo, hi, frac| Tap { lo, hi, frac };
+    let linear =
+        QOp::ResizeLinear { rows: vec![tap(0, 1, 0.5)], cols: vec![tap(0, 1, 0.25), tap(1, 1, 0.0)] };
+    let x = [0.0, 4.0, 8.0, 12.0, 1.0, 1.0, 2.0, 2.0];
+    close(float(&[1, 2, 2, 2], &x, &[1, 2, 1, 2], linear), &[5.0, 8.0, 1.5, 1.5]);
+    close(float(&[2], &[-1.0, 2.0], &[2], QOp::Unary(Unary::LeakyRelu { alpha: 0.5 })), &[-0.5, 2.0]);
 }
 
 /// The plainest integer convolution, with the same arithmetic at the end.

@@ -125,7 +125,7 @@ pub(super) fn check(graph: &QGraph, node: &QNode) -> Checked<()> {
         }
         QOp::Lrn { size, alpha, beta, bias } => {
             site.is("f32", 1, "f32")?;
-            site.channels()?;
+            image(site.result)?;
             if *size == 0 || *size > 1 << 16 || ![alpha, beta, bias].iter().all(|x| x.is_finite()) {
                 return Err("size must be 1 to 65536; alpha, beta and bias finite".into());
             }
