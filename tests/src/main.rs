@@ -3,10 +3,12 @@
 
 mod data;
 mod differential;
+mod fusion;
 mod jit;
 mod kernel_instr;
 mod kernel_ir;
 mod onnx_import;
 mod plan_ir;
 mod qgraph_file;
+mod quantization;
 mod support;

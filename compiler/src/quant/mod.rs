@@ -1,22 +1,116 @@
 //! Quantization: fused float graph and profile → integer graph. Float ends here, but for what is kept.
+//!
+//! In three phases, each a function of the ones before:
+//! - [`decide`]: which nodes run in integers, which give float from integers, which stay in float and why.
+//! - [`ranges`]: scale and zero point of every value that is ever u8; values that moves copy share one.
+//! - emission, node by node, by the operator's room: [`conv`] (with [`weights`]), [`elementwise`], [`pools`], [`moves`],
+//!   [`resize`]. Each room knows the integer and the float form of its operators; [`emit`] gives an operand in the form
+//!   that is asked for, and converts between the two where integer and float nodes meet.
+//!
+//! [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an
+//! elementwise node is the one exception), memory layout, the verifier.
 
+mod conv;
+mod decide;
+mod elementwise;
+mod emit;
+mod moves;
+mod pools;
+mod ranges;
+mod resize;
 mod summary;
+mod transposed;
+mod weights;
+
+use crate::calib::Profile;
+use crate::error::{Error, Problem, Result, Stage};
+use crate::graph::{Graph, Op, verify};
+use crate::preprocess::Preprocess;
+use crate::qgraph::QGraph;
+use decide::{Decisions, Run};
+use emit::Emit;
+use ranges::Scales;
 
 pub use summary::{Placement, summary};
 
-use crate::calib::Profile;
-use crate::error::Result;
-use crate::graph::Graph;
-use crate::qgraph::QGraph;
-
 /// Quantizes with the ranges of a profile.
+///
+/// # Errors
+/// The graph is invalid, the profile is of another graph, values without a usable range, layers that integers cannot hold: all of a kind
+/// are named at once.
 pub fn quantize(graph: &Graph, profile: &Profile) -> Result<QGraph> {
-    let _ = (graph, profile);
-    panic!("stub")
+    check(graph)?;
+    profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
+    let decisions = Decisions::integer(graph);
+    let scales = Scales::new(graph, profile, &decisions)?;
+    lower(graph, &decisions, &scales, profile.preprocess.clone())
 }
 
-/// The same network in f32 throughout, so that naive and fused float run on the same road.
+/// The same network in f32 throughout, so that naive and fused float run on the same road. Nothing is fused on the way.
 pub fn float(graph: &Graph) -> Result<QGraph> {
-    let _ = graph;
-    panic!("stub")
+    check(graph)?;
+    lower(graph, &Decisions::float(graph), &Scales::none(graph), None)
+}
+
+/// What both roads rely on: a valid graph of finite constants.
+fn check(graph: &Graph) -> Result<()> {
+    let mut problems = verify::verify(graph);
+    for n in &graph.nodes {
+        for &i in &n.inputs {
+            if graph.constant(i).is_some_and(|t| t.data.iter().any(|x| !x.is_finite())) {
+                problems.push(Problem {
+                    subject: n.name.clone(),
+                    message: format!(
+                        "constant '{}' holds NaN or infinity; export the model again with finite weights",
+                        graph.value(i).name
+                    ),
+                });
+            }
+        }
+    }
+    Error::all(Stage::Quantize, problems)
+}
+
+fn lower(
+    graph: &Graph,
+    decisions: &Decisions,
+    scales: &Scales,
+    preprocess: Option<Preprocess>,
+) -> Result<QGraph> {
+    let mut e = Emit::new(graph, decisions, scales);
+    let mut problems = Vec::new();
+    for k in 0..graph.nodes.len() {
+        if decisions.run[k] == Run::Skip {
+            continue;
+        }
+        if let Err(message) = emit(&mut e, k) {
+            problems.push(Problem { subject: graph.nodes[k].name.clone(), message });
+            // Later nodes still need the operand, so that their own problems are found as well.
+            e.placeholder(decisions.output(graph, k));
+        }
+    }
+    Error::all(Stage::Quantize, problems)?;
+    e.finish(preprocess)
+}
+
+/// Emits node `k` into its output. The error is a message about the node.
+fn emit(e: &mut Emit<'_>, k: usize) -> std::result::Result<(), String> {
+    match &e.graph.nodes[k].op {
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_) => conv::emit(e, k),
+        Op::BatchNorm { .. }
+        | Op::Unary(_)
+        | Op::PRelu
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::Lrn { .. } => elementwise::emit(e, k),
+        Op::Pool(_) | Op::GlobalPool(_) => pools::emit(e, k),
+        Op::Concat { .. }
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Pad { .. }
+        | Op::Slice(_)
+        | Op::Identity
+        | Op::Dropout => moves::emit(e, k),
+        Op::Resize(_) => resize::emit(e, k),
+    }
 }

@@ -85,12 +85,9 @@ struct Part {
 pub(super) fn decode(bytes: &[u8]) -> Result<Pixels> {
     let mut decoder = Decoder::default();
     let mut rest = bytes.get(2..).unwrap_or(&[]);
-    loop {
-        // Bytes before a marker are skipped, as libjpeg does (with a warning).
-        let Some(at) = rest.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7))
-        else {
-            break;
-        };
+    // Bytes before a marker are skipped, as libjpeg does (with a warning).
+    let is_marker = |w: &[u8]| w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7);
+    while let Some(at) = rest.windows(2).position(is_marker) {
         let marker = rest[at + 1];
         rest = &rest[at + 2..];
         match marker {

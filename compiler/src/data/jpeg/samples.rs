@@ -75,7 +75,7 @@ fn upsampled_row(c: &Component, frame: &Frame, y: usize) -> Vec<u8> {
         let line: Vec<i32> = near.iter().map(|&x| x.into()).collect();
         return doubled(&line, 2, [1, 2]);
     }
-    let other = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(c.height - 1) };
+    let other = if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(c.height - 1) };
     let line: Vec<i32> =
         near.iter().zip(row(other)).map(|(&a, &b)| 3 * i32::from(a) + i32::from(b)).collect();
     doubled(&line, 4, [8, 7])

@@ -1,0 +1,307 @@
+//! Convolutions, dense layers and transposed convolutions: all become one ordinary convolution, and maybe a move.
+//!
+//! - A dense layer `[.., K] → [.., M]` is a 1×1 convolution on `[rows, K, 1, 1]`. If its input was flattened from `[rows, C, H, W]`, it is an
+//!   H×W convolution on that: same weights in the same order, and the flattening disappears.
+//! - A transposed convolution gives every phase of its output grid as channels of its own: see [`transposed`].
+//! - Activations that are no clamp follow as a table (u8) or a function (f32); the value between is called `{output}/pre`.
+
+use super::decide::Run;
+use super::elementwise::{finite_clip, table};
+use super::emit::{Emit, IMAGE};
+use super::transposed::{self, Phases};
+use super::weights::{self, pack};
+use crate::graph::{Conv, ConvTranspose, Epilogue, Op, Tensor, Unary, ValueId};
+use crate::qgraph::layout::WeightShape;
+use crate::qgraph::{Arithmetic, QConv, QOp, QType, QValueId, Residual, Window};
+use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
+
+/// An ordinary convolution, ready to be given an arithmetic.
+struct Layer<'a> {
+    /// Index of the float node.
+    node: usize,
+    /// `[N, C, H, W]`.
+    x: QValueId,
+    /// Grid of x is that of this float value.
+    x_value: ValueId,
+    /// `[M, C/groups, kh, kw]`.
+    weight: &'a [f32],
+    bias: &'a [f32],
+    window: Window,
+    groups: usize,
+    residual: Option<ValueId>,
+    /// Result of the convolution: `[N, M, H', W']`.
+    shape: [usize; 4],
+    activation: Option<Unary>,
+    finish: Finish,
+}
+
+/// How the result of the convolution becomes the node's output.
+enum Finish {
+    /// It is the output.
+    None,
+    /// Same elements, other shape.
+    Reshape,
+    /// Channels to space.
+    Phases { block: [usize; 2], crop: [usize; 2] },
+}
+
+/// Emits a Conv, ConvTranspose or Dense.
+pub(super) fn emit(e: &mut Emit<'_>, k: usize) -> Result<(), String> {
+    let graph = e.graph;
+    let node = &graph.nodes[k];
+    let constant = |i: usize| {
+        let id = node.inputs.get(i).copied();
+        id.and_then(|id| graph.constant(id)).ok_or("weights and bias must be constants; run fusion first")
+    };
+    let (weight, bias) = (constant(1)?, constant(2)?);
+    let x = e.operand(k, node.inputs[0])?;
+    match &node.op {
+        Op::Conv(conv) => convolution(e, k, x, conv, weight, bias),
+        Op::Dense(epilogue) => dense(e, k, x, epilogue, weight, bias),
+        Op::ConvTranspose(conv) => transpose(e, k, x, conv, weight, bias),
+        _ => Err("is not a layer with weights; this is a bug".into()),
+    }
+}
+
+fn convolution(
+    e: &mut Emit<'_>,
+    k: usize,
+    x: QValueId,
+    conv: &Conv,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<(), String> {
+    let node = &e.graph.nodes[k];
+    let layer = Layer {
+        node: k,
+        x,
+        x_value: node.inputs[0],
+        weight: &weight.data,
+        bias: &bias.data,
+        window: Window {
+            kernel: conv.kernel,
+            strides: conv.strides,
+            dilations: conv.dilations,
+            pads: conv.pads,
+        },
+        groups: conv.groups,
+        residual: residual(e, k, &conv.epilogue)?,
+        shape: image(e.graph.shape(node.output))?,
+        activation: conv.epilogue.activation,
+        finish: Finish::None,
+    };
+    layer.emit(e)
+}
+
+fn dense(
+    e: &mut Emit<'_>,
+    k: usize,
+    x: QValueId,
+    epilogue: &Epilogue,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<(), String> {
+    let node = &e.graph.nodes[k];
+    let (depth, units) = (weight.data.len() / bias.data.len().max(1), bias.data.len());
+    let rows = e.graph.shape(node.output).iter().product::<usize>() / units.max(1);
+    let rank = e.graph.shape(node.inputs[0]).len();
+    // Only a matrix [rows, K] can be a flattened image; with more axes K is the last of them alone.
+    let flattened = if rank == 2 { e.unflattened(x, rows) } else { None };
+    let (x, kernel) = match flattened {
+        Some(image) => {
+            let shape = &e.builder.value(image).shape;
+            (image, [shape[2], shape[3]])
+        }
+        None => (e.view(x, &[rows, depth, 1, 1], &format!("{}/in", node.name)), [1, 1]),
+    };
+    let layer = Layer {
+        node: k,
+        x,
+        x_value: node.inputs[0],
+        weight: &weight.data,
+        bias: &bias.data,
+        window: Window { kernel, strides: [1, 1], dilations: [1, 1], pads: [0; 4] },
+        groups: 1,
+        residual: residual(e, k, epilogue)?,
+        shape: [rows, units, 1, 1],
+        activation: epilogue.activation,
+        finish: Finish::Reshape,
+    };
+    layer.emit(e)
+}
+
+fn transpose(
+    e: &mut Emit<'_>,
+    k: usize,
+    x: QValueId,
+    conv: &ConvTranspose,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<(), String> {
+    let node = &e.graph.nodes[k];
+    if conv.epilogue.residual {
+        return Err("a residual cannot be added inside a transposed convolution".into());
+    }
+    let [n, _, height, width] = image(e.graph.shape(node.output))?;
+    let [_, channels, rows, cols] = image(e.graph.shape(node.inputs[0]))?;
+    let phases = Phases::of(conv, [rows, cols], [height, width]);
+    let outputs = bias.data.len();
+    let block = conv.strides;
+    let count = block[0] * block[1];
+    let weight = transposed::weights(conv, &phases, &weight.data, channels, outputs);
+    let bias: Vec<f32> = (0..count).flat_map(|_| bias.data.iter().copied()).collect();
+    let shape = [n, count * outputs, phases.positions[0], phases.positions[1]];
+    let whole = count == 1 && phases.crop == [0, 0] && phases.positions == [height, width];
+    let layer = Layer {
+        node: k,
+        x,
+        x_value: node.inputs[0],
+        weight: &weight,
+        bias: &bias,
+        window: Window { kernel: phases.kernel, strides: [1, 1], dilations: [1, 1], pads: phases.pads },
+        groups: 1,
+        residual: None,
+        shape,
+        activation: conv.epilogue.activation,
+        finish: if whole { Finish::None } else { Finish::Phases { block, crop: phases.crop } },
+    };
+    layer.emit(e)
+}
+
+/// The residual operand, if the epilogue has one.
+fn residual(e: &Emit<'_>, k: usize, epilogue: &Epilogue) -> Result<Option<ValueId>, String> {
+    match e.graph.nodes[k].inputs.get(3) {
+        Some(&v) if epilogue.residual => Ok(Some(v)),
+        None if epilogue.residual => Err("its residual operand is missing".into()),
+        _ => Ok(None),
+    }
+}
+
+fn image(shape: &[usize]) -> Result<[usize; 4], String> {
+    shape.try_into().map_err(|_| format!("the shape {shape:?} is not [N, C, H, W]"))
+}
+
+impl Layer<'_> {
+    fn emit(self, e: &mut Emit<'_>) -> Result<(), String> {
+        let output = e.decisions.output(e.graph, self.node);
+        let name = e.graph.value(output).name.clone();
+        let node_name = e.graph.nodes[self.node].name.clone();
+        let suffix = match self.finish {
+            Finish::None => "",
+            Finish::Reshape => IMAGE,
+            Finish::Phases { .. } => "/phases",
+        };
+        let merged = e.decisions.clamp[self.node].map(|c| (c.lo, c.hi));
+        let clamp = merged.or(self.activation.and_then(Unary::as_clamp));
+        let (lo, hi) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let function = self.activation.filter(|f| f.as_clamp().is_none());
+        let grid = e.grid(self.node)?;
+        let ty = grid.map_or(QType::F32, |g| g.ty());
+        // The convolution's own grid, if it gives u8: with a table behind it, that of the value before.
+        let sum_grid = match (grid, function) {
+            (Some(_), Some(_)) => Some(e.scales.before_activation(output)?),
+            (grid, _) => grid,
+        };
+
+        let mut inputs = vec![self.x];
+        if let Some(r) = self.residual {
+            let q = e.operand(self.node, r)?;
+            inputs.push(e.view(q, &self.shape, &format!("{node_name}/residual")));
+        }
+        let op = self.operation(e, sum_grid, lo, hi)?;
+        // Between convolution and output stand: {name}/pre (in the shape of the sum), then {name}{suffix}.
+        let make = |e: &mut Emit<'_>, last: bool, label: &str, ty: QType| {
+            if last { e.define(output, grid) } else { e.value(label, &self.shape, ty) }
+        };
+        let plain = matches!(self.finish, Finish::None);
+        let mut result = match function {
+            Some(_) => {
+                let ty = sum_grid.map_or(QType::F32, |g| g.ty());
+                e.value(&format!("{name}/pre"), &self.shape, ty)
+            }
+            None => make(e, plain, &format!("{name}{suffix}"), ty),
+        };
+        e.main(self.node, op, &inputs, result);
+        if let Some(f) = function {
+            let from = result;
+            result = make(e, plain, &format!("{name}{suffix}"), ty);
+            let op = match (sum_grid, grid) {
+                (Some(from), Some(to)) => QOp::Table(table(e, &format!("{node_name}/table"), from, to, f)),
+                _ => QOp::Unary(finite_clip(f)),
+            };
+            let label = format!("{node_name}/activation");
+            // After an integer sum this is the one step in float.
+            let in_float = grid.is_none() && e.decisions.run[self.node] == Run::IntegerToFloat;
+            let node = e.helper(&label, op, &[from], result);
+            if in_float {
+                node.float_reason = Some("output: the activation of a layer that gives float".into());
+            }
+        }
+        match self.finish {
+            Finish::None => {}
+            Finish::Reshape => {
+                let id = e.define(output, grid);
+                e.helper(&format!("{node_name}/out"), QOp::Reshape, &[result], id);
+            }
+            Finish::Phases { block, crop } => {
+                let id = e.define(output, grid);
+                e.helper(&format!("{node_name}/out"), QOp::DepthToSpace { block, crop }, &[result], id);
+            }
+        }
+        Ok(())
+    }
+
+    /// The convolution in the arithmetic that the node runs in.
+    fn operation(
+        &self,
+        e: &mut Emit<'_>,
+        to: Option<super::ranges::Grid>,
+        lo: f32,
+        hi: f32,
+    ) -> Result<QOp, String> {
+        let name = e.graph.nodes[self.node].name.clone();
+        let channels = e.builder.value(self.x).shape[1];
+        let outputs = self.bias.len();
+        let integer = !matches!(e.decisions.run[self.node], Run::Float(_));
+        let shape = WeightShape::of(integer, channels, outputs, self.groups, &self.window);
+        let (weight, bias, arithmetic);
+        if integer {
+            let from = e.scales.of(self.x_value)?;
+            let q = weights::quantize(self.weight, self.bias, from, to)?;
+            weight =
+                e.builder.add_blob_i8(&format!("{name}/weight"), &shape.dims(), &pack(&shape, &q.weight));
+            bias = e.builder.add_blob_i32(&format!("{name}/bias"), &[outputs], &q.bias);
+            let scale = e.builder.add_blob_f32(&format!("{name}/scale"), &[outputs], &q.scale);
+            arithmetic = match to {
+                Some(to) => {
+                    let residual = match self.residual {
+                        None => None,
+                        Some(r) => {
+                            let r = e.scales.of(r)?;
+                            let scale = ratio(r.step() / to.step())?;
+                            let k = (to.offset() - r.offset() * f64::from(scale)) as f32;
+                            Some(Residual { scale, k })
+                        }
+                    };
+                    let (lo, hi) = to.clamp(lo, hi);
+                    Arithmetic::Integer { scale, residual, lo, hi }
+                }
+                None => Arithmetic::IntegerToFloat { scale, lo, hi },
+            };
+        } else {
+            weight =
+                e.builder.add_blob_f32(&format!("{name}/weight"), &shape.dims(), &pack(&shape, self.weight));
+            bias = e.builder.add_blob_f32(&format!("{name}/bias"), &[outputs], self.bias);
+            arithmetic = Arithmetic::Float { residual: self.residual.is_some(), lo, hi };
+        }
+        Ok(QOp::Conv(QConv { window: self.window.clone(), groups: self.groups, weight, bias, arithmetic }))
+    }
+}
+
+/// The multiplier of an operand whose step is `s` output steps. One too small to move any output is raised to the
+/// smallest there is, which does not move it either.
+pub(super) fn ratio(s: f64) -> Result<f32, String> {
+    multiplier(s.max(MULTIPLIER_RANGE.0)).ok_or_else(|| {
+        format!("an operand's step is {s:e} steps of the result, beyond 2^8; keep this layer in float")
+    })
+}

@@ -1,0 +1,372 @@
+//! Scale and zero point of every value that is ever u8. Graph, profile and decisions in, [`Scales`] out.
+//!
+//! Values that moves copy into each other (reshapes, slices, maxima, concatenations, …) form a class and share one grid,
+//! which spans what was observed of all of them, so that moves stay pure copies. A concatenation may spoil an operand that
+//! others read as well and whose range is much narrower: that operand keeps its own grid and is rescaled on the way in.
+
+use super::decide::{Decisions, Run};
+use super::elementwise::Channel;
+use crate::calib::{Profile, Range};
+use crate::error::{Error, Problem, Result, Stage};
+use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, ValueId};
+use crate::qgraph::QType;
+use qgraph_runtime::requant::{self, MULTIPLIER_RANGE};
+use std::collections::{HashMap, HashSet};
+
+/// An operand of a concatenation that others read too keeps its own grid if its range is this much narrower.
+const SPOILED: f64 = 8.0;
+
+/// An affine u8 grid: real = scale · (q − zero).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Grid {
+    pub(super) scale: f32,
+    pub(super) zero: u8,
+}
+
+impl Grid {
+    /// The finest grid that holds `min..=max` and 0 (exactly). A range without extent gets the scale 1.
+    pub(super) fn spanning(range: Range, least: f64) -> Grid {
+        let (min, max) = (f64::from(range.min).min(0.0), f64::from(range.max).max(0.0));
+        // Neither the scale nor what is computed from a few of them may leave the normal numbers.
+        let step = ((max - min) / 255.0).max(least).clamp(2f64.powi(-100), 2f64.powi(100));
+        let scale = if max > min || least > 0.0 { step as f32 } else { 1.0 };
+        let zero = (-min / f64::from(scale)).round_ties_even().clamp(0.0, 255.0) as u8;
+        Grid { scale, zero }
+    }
+
+    /// The type of a value on this grid.
+    pub(super) fn ty(self) -> QType {
+        QType::U8 { scale: self.scale, zero_point: self.zero }
+    }
+
+    /// The scale in double precision.
+    pub(super) fn step(self) -> f64 {
+        f64::from(self.scale)
+    }
+
+    /// The zero point as a number.
+    pub(super) fn offset(self) -> f64 {
+        f64::from(self.zero)
+    }
+
+    /// Rounds a real number to the grid, as the operator Quantize does.
+    pub(super) fn quantize(self, x: f32) -> u8 {
+        requant::quantize(x, 1.0 / self.scale, self.zero)
+    }
+
+    /// The real number of a grid point.
+    pub(super) fn dequantize(self, q: u8) -> f32 {
+        requant::dequantize(q, self.scale, self.zero)
+    }
+
+    /// A clamp in real numbers as a clamp on the grid.
+    pub(super) fn clamp(self, lo: f32, hi: f32) -> (u8, u8) {
+        (self.quantize(lo), self.quantize(hi))
+    }
+}
+
+/// The grids of a graph.
+pub(super) struct Scales {
+    value: Vec<Option<Grid>>,
+    pre: Vec<Option<Grid>>,
+    rescaled: HashSet<(usize, usize)>,
+}
+
+impl Scales {
+    /// For a graph without u8 values.
+    pub(super) fn none(graph: &Graph) -> Self {
+        let none = vec![None; graph.values.len()];
+        Scales { value: none.clone(), pre: none, rescaled: HashSet::new() }
+    }
+
+    /// Grid of a value.
+    pub(super) fn of(&self, v: ValueId) -> std::result::Result<Grid, String> {
+        self.value[v.0 as usize].ok_or_else(|| format!("value {} has no range; this is a bug", v.0))
+    }
+
+    /// Grid of a value before its fused activation.
+    pub(super) fn before_activation(&self, v: ValueId) -> std::result::Result<Grid, String> {
+        self.pre[v.0 as usize].ok_or_else(|| format!("value {} has no range before activation", v.0))
+    }
+
+    /// True if operand `position` of concatenation `node` has a grid of its own.
+    pub(super) fn is_rescaled(&self, node: usize, position: usize) -> bool {
+        self.rescaled.contains(&(node, position))
+    }
+
+    /// Grids from what was observed. Names every value whose range is missing or not finite.
+    pub(super) fn new(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Result<Self> {
+        let mut observed = Observed { graph, profile, missing: vec![] };
+        let mut pre = vec![None; graph.values.len()];
+        let mut needed = vec![false; graph.values.len()];
+        for (k, node) in graph.nodes.iter().enumerate() {
+            let integer = decisions.run[k] == Run::Integer;
+            if !integer && decisions.run[k] != Run::IntegerToFloat {
+                continue;
+            }
+            for v in operands(graph, node) {
+                needed[v.0 as usize] = true;
+            }
+            if !integer {
+                continue;
+            }
+            needed[decisions.output(graph, k).0 as usize] = true;
+            if let Some(e) = node.op.epilogue()
+                && e.activation.is_some_and(|f| f.as_clamp().is_none())
+            {
+                let name = format!("{}/pre", graph.value(node.output).name);
+                pre[node.output.0 as usize] = observed.require_named(&name).map(|r| Grid::spanning(r, 0.0));
+            }
+        }
+
+        let mut classes = Classes((0..graph.values.len()).collect());
+        let mut rescaled = HashSet::new();
+        let integer = |k: &usize| decisions.run[*k] == Run::Integer;
+        for k in (0..graph.nodes.len()).filter(integer) {
+            if copies(&graph.nodes[k]) {
+                classes.join(graph.nodes[k].inputs[0], graph.nodes[k].output);
+            }
+        }
+        for k in (0..graph.nodes.len()).filter(integer) {
+            let node = &graph.nodes[k];
+            if !matches!(node.op, Op::Concat { .. }) {
+                continue;
+            }
+            for (position, &v) in node.inputs.iter().enumerate() {
+                let shared = decisions.readers[v.0 as usize] > 1 && graph.constant(v).is_none();
+                let narrow = shared
+                    && observed.width(v) * SPOILED < observed.width(node.output)
+                    && !classes.same(v, node.output);
+                if narrow {
+                    rescaled.insert((k, position));
+                } else {
+                    classes.join(v, node.output);
+                }
+            }
+        }
+
+        // What a move gives has the range of what it takes: a profile need not know it.
+        let mut moved = vec![false; graph.values.len()];
+        for node in (0..graph.nodes.len()).filter(integer).map(|k| &graph.nodes[k]) {
+            moved[node.output.0 as usize] = copies(node) || matches!(node.op, Op::Concat { .. });
+        }
+        let mut ranges: HashMap<usize, Range> = HashMap::new();
+        for v in (0..graph.values.len() as u32).map(ValueId).filter(|v| needed[v.0 as usize]) {
+            let known = observed.value(v);
+            if let Some(r) = if moved[v.0 as usize] { known.ok() } else { observed.require(v) } {
+                let class = ranges.entry(classes.root(v)).or_insert(r);
+                *class = Range { min: class.min.min(r.min), max: class.max.max(r.max) };
+            }
+        }
+        for node in (0..graph.nodes.len()).filter(integer).map(|k| &graph.nodes[k]) {
+            if let Op::Pad { value, .. } = node.op
+                && let Some(r) = ranges.get_mut(&classes.root(node.output))
+            {
+                *r = Range { min: r.min.min(value), max: r.max.max(value) };
+            }
+        }
+        Error::all(Stage::Quantize, observed.missing)?;
+
+        let mut scales = Scales { value: vec![None; graph.values.len()], pre, rescaled };
+        scales.settle(graph, decisions, &mut classes, &ranges);
+        Ok(scales)
+    }
+
+    /// Gives every class its grid. A class that was observed so narrow that the multiplier into it leaves its range is widened,
+    /// which may ask the same of classes behind it: hence the rounds.
+    fn settle(
+        &mut self,
+        graph: &Graph,
+        decisions: &Decisions,
+        classes: &mut Classes,
+        ranges: &HashMap<usize, Range>,
+    ) {
+        let mut least: HashMap<usize, f64> = HashMap::new();
+        for _ in 0..4 {
+            for v in (0..graph.values.len() as u32).map(ValueId) {
+                let root = classes.root(v);
+                let bound = least.get(&root).copied().unwrap_or(0.0);
+                self.value[v.0 as usize] = ranges.get(&root).map(|&r| Grid::spanning(r, bound));
+            }
+            let mut changed = false;
+            for (k, node) in graph.nodes.iter().enumerate() {
+                if decisions.run[k] != Run::Integer {
+                    continue;
+                }
+                let out = decisions.output(graph, k);
+                // With a table behind it, the sum goes to another grid.
+                let (to, is_pre) = match self.pre[out.0 as usize] {
+                    Some(g) => (Some(g), true),
+                    None => (self.value[out.0 as usize], false),
+                };
+                let bound = self.least_step(graph, node) * (1.0 + 1e-6);
+                let Some(to) = to.filter(|to| to.step() < bound) else { continue };
+                if is_pre {
+                    let (min, max) = (to.dequantize(0), to.dequantize(255));
+                    self.pre[out.0 as usize] = Some(Grid::spanning(Range { min, max }, bound));
+                } else {
+                    least.insert(classes.root(out), bound);
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+
+    /// The smallest scale of a node's result for which its multiplier stays in range.
+    fn least_step(&self, graph: &Graph, node: &Node) -> f64 {
+        let step = |i: usize| {
+            let grid = node.inputs.get(i).and_then(|v| self.value[v.0 as usize]);
+            grid.map_or(0.0, Grid::step)
+        };
+        let sum = match &node.op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_) => {
+                let weight = node.inputs.get(1).and_then(|&w| graph.constant(w));
+                let largest = weight.map_or(0.0, |w| w.data.iter().fold(0f32, |m, x| m.max(x.abs())));
+                let product = step(0) * f64::from(largest) / 127.0;
+                if node.op.epilogue().is_some_and(|e| e.residual) { product.max(step(3)) } else { product }
+            }
+            Op::Binary(crate::graph::Binary::Mul) => step(0) * step(1),
+            Op::Binary(_) => step(0).max(step(1)),
+            Op::Pool(_) | Op::GlobalPool(_) => step(0),
+            Op::BatchNorm { .. }
+            | Op::Unary(_)
+            | Op::PRelu
+            | Op::Concat { .. }
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Pad { .. }
+            | Op::Resize(_)
+            | Op::Slice(_)
+            | Op::Softmax { .. }
+            | Op::Lrn { .. }
+            | Op::Identity
+            | Op::Dropout => 0.0,
+        };
+        sum / MULTIPLIER_RANGE.1
+    }
+}
+
+/// The values that a node takes as activations: what must be u8 if it runs in integers.
+fn operands(graph: &Graph, node: &Node) -> Vec<ValueId> {
+    let only = |positions: &[usize]| positions.iter().filter_map(|&i| node.inputs.get(i).copied()).collect();
+    match &node.op {
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_) => {
+            if node.op.epilogue().is_some_and(|e| e.residual) { only(&[0, 3]) } else { only(&[0]) }
+        }
+        Op::BatchNorm { .. } | Op::PRelu => only(&[0]),
+        Op::Binary(_) => Channel::of(graph, node).map_or(node.inputs.clone(), |c| vec![c.x]),
+        Op::Unary(_)
+        | Op::Concat { .. }
+        | Op::Pool(_)
+        | Op::GlobalPool(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Pad { .. }
+        | Op::Resize(_)
+        | Op::Slice(_)
+        | Op::Softmax { .. }
+        | Op::Lrn { .. }
+        | Op::Identity
+        | Op::Dropout => node.inputs.clone(),
+    }
+}
+
+/// True if the result holds elements of the first operand, unchanged. (A concatenation does too, of several.)
+fn copies(node: &Node) -> bool {
+    match &node.op {
+        Op::Pool(p) => p.kind == PoolKind::Max,
+        Op::GlobalPool(p) => *p == GlobalPool::Max,
+        Op::Resize(r) => matches!(r.interpolation, Interpolation::Nearest(_)),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Pad { .. } | Op::Slice(_) | Op::Identity | Op::Dropout => {
+            true
+        }
+        Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::Dense(_)
+        | Op::BatchNorm { .. }
+        | Op::Unary(_)
+        | Op::PRelu
+        | Op::Binary(_)
+        | Op::Concat { .. }
+        | Op::Softmax { .. }
+        | Op::Lrn { .. } => false,
+    }
+}
+
+/// Looks up ranges and collects what is missing, each once.
+struct Observed<'a> {
+    graph: &'a Graph,
+    profile: &'a Profile,
+    missing: Vec<Problem>,
+}
+
+impl Observed<'_> {
+    /// The range of a value, or what is wrong with it.
+    fn value(&self, v: ValueId) -> std::result::Result<Range, String> {
+        match self.graph.constant(v) {
+            Some(t) => {
+                let fold = |f: fn(f32, f32) -> f32| t.data.iter().copied().fold(0.0, f);
+                Ok(Range { min: fold(f32::min), max: fold(f32::max) })
+            }
+            None => self.named(&self.graph.value(v).name),
+        }
+    }
+
+    fn named(&self, name: &str) -> std::result::Result<Range, String> {
+        match self.profile.ranges.get(name) {
+            None => Err("the profile has no range for this value; calibrate this graph again".into()),
+            Some(r) if !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max) => Err(format!(
+                "the profile's range {}..{} is not finite and ordered; check the calibration samples",
+                r.min, r.max
+            )),
+            Some(&r) => Ok(r),
+        }
+    }
+
+    /// As [`Observed::value`]; a problem is noted.
+    fn require(&mut self, v: ValueId) -> Option<Range> {
+        let found = self.value(v);
+        self.note(&self.graph.value(v).name.clone(), found)
+    }
+
+    /// As [`Observed::require`], for the value of this name.
+    fn require_named(&mut self, name: &str) -> Option<Range> {
+        let found = self.named(name);
+        self.note(name, found)
+    }
+
+    fn note(&mut self, name: &str, found: std::result::Result<Range, String>) -> Option<Range> {
+        found.map_err(|message| self.missing.push(Problem { subject: name.to_owned(), message })).ok()
+    }
+
+    /// Extent of a value's range with 0; 0 if it is not known.
+    fn width(&self, v: ValueId) -> f64 {
+        self.value(v).map_or(0.0, |r| f64::from(r.max.max(0.0)) - f64::from(r.min.min(0.0)))
+    }
+}
+
+/// Disjoint sets of values.
+struct Classes(Vec<usize>);
+
+impl Classes {
+    fn root(&mut self, v: ValueId) -> usize {
+        let mut k = v.0 as usize;
+        while self.0[k] != k {
+            self.0[k] = self.0[self.0[k]];
+            k = self.0[k];
+        }
+        k
+    }
+
+    fn same(&mut self, a: ValueId, b: ValueId) -> bool {
+        self.root(a) == self.root(b)
+    }
+
+    fn join(&mut self, a: ValueId, b: ValueId) {
+        let (a, b) = (self.root(a), self.root(b));
+        self.0[a.max(b)] = a.min(b);
+    }
+}

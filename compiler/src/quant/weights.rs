@@ -1,0 +1,99 @@
+//! Weights and biases of a layer in integers, and weights in the order of their blobs.
+//!
+//! In: real weights `[M, C/groups, kh, kw]`, real biases `[M]`, the grids of input and output. Out: i8 weights in the same order, i32
+//! biases with the zero point folded in, one f32 multiplier per output channel. Holds: weights are −127..=127; 255·Σ|q| + |b'| < 2^31;
+//! multipliers are in range.
+
+use super::ranges::Grid;
+use crate::qgraph::layout::WeightShape;
+use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
+
+/// The bound that no accumulator may reach.
+const ACCUMULATOR: f64 = (1u64 << 31) as f64;
+
+/// A layer's constants, channel by channel.
+#[derive(Debug)]
+pub(super) struct Channels {
+    pub(super) weight: Vec<i8>,
+    pub(super) bias: Vec<i32>,
+    pub(super) scale: Vec<f32>,
+}
+
+/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`.
+pub(super) fn quantize(weight: &[f32], bias: &[f32], x: Grid, y: Option<Grid>) -> Result<Channels, String> {
+    let taps = weight.len() / bias.len().max(1);
+    let mut channels = Channels {
+        weight: Vec::with_capacity(weight.len()),
+        bias: Vec::with_capacity(bias.len()),
+        scale: Vec::with_capacity(bias.len()),
+    };
+    for (c, &b) in bias.iter().enumerate() {
+        let w = &weight[c * taps..(c + 1) * taps];
+        let (bias, scale) = channel(w, b, x, y, &mut channels.weight)
+            .map_err(|e| format!("output channel {c}: {e}; keep this layer in float"))?;
+        channels.bias.push(bias);
+        channels.scale.push(scale);
+    }
+    Ok(channels)
+}
+
+/// Quantizes one channel: appends its weights, gives its bias and multiplier.
+fn channel(w: &[f32], b: f32, x: Grid, y: Option<Grid>, out: &mut Vec<i8>) -> Result<(i32, f32), String> {
+    let largest = f64::from(w.iter().fold(0f32, |m, w| m.max(w.abs())));
+    let bias = f64::from(b) / x.step();
+    let finest = if largest > 0.0 {
+        largest / 127.0
+    } else {
+        // A dead channel gives its bias: any scale will do that resolves it.
+        match y {
+            Some(y) => y.step() / x.step() / 256.0,
+            None if b != 0.0 => bias.abs() / 2f64.powi(22),
+            None => 1.0 / x.step(),
+        }
+    };
+    let least = match y {
+        Some(y) => MULTIPLIER_RANGE.0 * y.step() / x.step(),
+        None => 2.0 * f64::from(f32::MIN_POSITIVE) / x.step(),
+    };
+    let start = out.len();
+    let mut scale = finest.max(least * (1.0 + 1e-6)).max(f64::from(f32::MIN_POSITIVE));
+    // A bias too large for the scale of its weights is saved at the cost of their resolution. Each round goes most of the way.
+    for _ in 0..64 {
+        let s = f64::from(scale as f32);
+        out.truncate(start);
+        out.extend(w.iter().map(|&w| (f64::from(w) / s).round_ties_even().clamp(-127.0, 127.0) as i8));
+        let sum: i64 = out[start..].iter().map(|&q| i64::from(q)).sum();
+        let magnitude: i64 = out[start..].iter().map(|&q| i64::from(q).abs()).sum();
+        let folded = (bias / s).round_ties_even() - x.offset() * sum as f64;
+        let reach = 255.0 * magnitude as f64 + folded.abs();
+        if reach < ACCUMULATOR {
+            return Ok((folded as i32, multiplier_of(x.step() * s, y)?));
+        }
+        scale *= reach / ACCUMULATOR * 1.001;
+        if scale > f64::from(f32::MAX) {
+            break;
+        }
+    }
+    Err("its sum does not fit 32 bits at any weight scale".into())
+}
+
+fn multiplier_of(product: f64, y: Option<Grid>) -> Result<f32, String> {
+    match y {
+        Some(y) => multiplier(product / y.step())
+            .ok_or_else(|| format!("its multiplier {:e} lies outside 2^-64 to 2^8", product / y.step())),
+        None => Some(product as f32)
+            .filter(|s| s.is_normal())
+            .ok_or_else(|| format!("its scale {product:e} is not a normal number")),
+    }
+}
+
+/// Weights `[M, C/groups, kh, kw]` in the order of their blob; what the layout adds is zero.
+pub(super) fn pack<T: Copy + Default>(shape: &WeightShape, weight: &[T]) -> Vec<T> {
+    let mut blob = vec![T::default(); shape.len()];
+    let [kh, kw] = shape.kernel;
+    for (i, &w) in weight.iter().enumerate() {
+        let (tap, c) = (i % (kh * kw), i / (kh * kw) % shape.ci);
+        blob[shape.index(i / (kh * kw * shape.ci), c, tap / kw, tap % kw)] = w;
+    }
+    blob
+}
