@@ -473,43 +473,6 @@ fn outputs_keep_their_names() {
 }
 
 #[test]
-fn every_pass_can_be_switched_off() {
-    let graph = case("switches", |net, x| {
-        let same = net.node("same", Op::Identity, &[x]);
-        let pad = net.pad("pad", same, 1, 0.0);
-        let conv = net.conv("conv", pad, 4, 3, 0);
-        let bn = net.batch_norm("bn", conv);
-        let add = net.add("add", bn, x);
-        let relu = net.relu("relu", add);
-        let swish = hard_swish(net, relu, 0);
-        let pool = net.average("pool", swish);
-        let scaled = net.by("scaled", Binary::Mul, pool, 2.0);
-        let flat = net.flatten("flatten", scaled);
-        net.dense("fc", flat, 3)
-    });
-    let all = fuse_with(&graph, &Options::default()).unwrap();
-    for pass in PASSES {
-        let mut options = Options::default();
-        options.set(pass.name, false).unwrap();
-        let (fused, events) = fuse_with(&graph, &options).unwrap();
-        same(&graph, &fused);
-        assert!(events.iter().all(|e| e.pass != pass.name), "{} still ran", pass.name);
-    }
-    let mut none = Options::default();
-    for pass in PASSES {
-        none.set(pass.name, false).unwrap();
-    }
-    let (untouched, events) = fuse_with(&graph, &none).unwrap();
-    assert_eq!((untouched.to_string(), events.len()), (graph.to_string(), 0));
-    let error = none.set("batchnorm", true).unwrap_err().to_string();
-    assert!(error.contains("affine-after"), "{error}");
-    // Twice gives the same as once.
-    let again = fuse_with(&all.0, &Options::default()).unwrap();
-    assert_eq!(again.0, all.0);
-    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!("report", fuse::report(&all.1)) });
-}
-
-#[test]
 fn an_invalid_graph_is_an_error() {
     let mut graph = case("invalid", |net, x| net.relu("relu", x));
     graph.nodes[0].inputs = vec![ValueId(77)];

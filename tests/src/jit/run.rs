@@ -81,7 +81,6 @@ fn a_run_allocates_nothing() {
 }
 
 #[test]
-#[ignore = "until the runtime's functions are written"]
 fn functions_are_called_with_their_pointers() {
     if !can_run() {
         return;

@@ -1,6 +1,5 @@
 //! Quantization: integer graphs against the float graphs they come from, operator by operator, rule by rule, and on random networks.
 
-mod models;
 mod net;
 mod operators;
 mod random;

@@ -70,14 +70,15 @@ pub(super) fn concat(x: &[&Tensor], axis: usize, shape: &[usize]) -> Tensor {
 
 /// Input coordinate of an output position, by the formulas of ONNX.
 fn coordinate(r: &Resize, axis: usize, position: usize, input: usize) -> f64 {
-    let (x, scale, output) = (position as f64, f64::from(r.scales[axis]), r.output[axis]);
-    match r.coordinates {
+    // In f32, as ONNX Runtime computes it: the rounding decides which neighbour a floor takes.
+    let (x, scale, output) = (position as f32, r.scales[axis], r.output[axis]);
+    f64::from(match r.coordinates {
         Coordinates::HalfPixel => (x + 0.5) / scale - 0.5,
         Coordinates::PytorchHalfPixel if output > 1 => (x + 0.5) / scale - 0.5,
-        Coordinates::AlignCorners if output > 1 => x * (input - 1) as f64 / (output - 1) as f64,
+        Coordinates::AlignCorners if output > 1 => x * (input - 1) as f32 / (output - 1) as f32,
         Coordinates::PytorchHalfPixel | Coordinates::AlignCorners => 0.0,
         Coordinates::Asymmetric => x / scale,
-    }
+    })
 }
 
 /// Two source indices and the weight of the second, per output position of an axis.
