@@ -91,6 +91,16 @@ pub enum Function {
 }
 
 impl Function {
+    /// Its name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Function::Unary { .. } => "unary",
+            Function::Softmax { .. } => "softmax",
+            Function::Lrn { .. } => "lrn",
+            Function::ResizeLinear { .. } => "resize_linear",
+        }
+    }
+
     /// Number of pointers.
     pub fn args(&self) -> usize {
         match self {

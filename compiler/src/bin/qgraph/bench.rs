@@ -3,6 +3,7 @@
 use crate::Done;
 use crate::load::{self, EngineArg, Model, ShapeArgs};
 use crate::peak::{self, Peak};
+use crate::profile;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::data::{Pick, Random};
 use qgraph_compiler::lower::Options;
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Who runs it [default: jit where this CPU can]
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
+    /// Show what every layer takes, on one thread
+    #[arg(long)]
+    profile: bool,
     /// Machine-readable result: an array of one object per mode
     #[arg(long)]
     json: bool,
@@ -104,6 +108,12 @@ pub(crate) fn main(args: &Args) -> Done {
         let graph = graph(&model, mode)?;
         let (batch, threads) = (args.batch.into(), args.threads.into());
         let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
+        if args.profile {
+            let plan = Arc::new(pipeline::schedule(&graph, &target, &Options { batch, ..Options::default() })?);
+            let of = peak.map_or(f64::NAN, |p| if mode == Mode::Int8 { p.int8 } else { p.float });
+            println!("{}", mode.name());
+            profile::print(&profile::measure(&plan, speed.runs)?, of);
+        }
         rows.push((mode, speed));
     }
     report(args, engine, peak, &rows);
@@ -133,7 +143,7 @@ pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
 }
 
 /// One thread's share: a model and its buffers.
-struct Worker {
+pub(crate) struct Worker {
     model: Arc<DynModel>,
     inputs: Vec<Vec<f32>>,
     outputs: Vec<Vec<f32>>,
@@ -141,7 +151,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(model: &Arc<DynModel>, seed: u64) -> Worker {
+    pub(crate) fn new(model: &Arc<DynModel>, seed: u64) -> Worker {
         let mut random = Random::new(seed);
         let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| random.uniform()).collect() };
         Worker {
@@ -152,7 +162,7 @@ impl Worker {
         }
     }
 
-    fn run(&mut self) -> Result<()> {
+    pub(crate) fn run(&mut self) -> Result<()> {
         let inputs: Vec<TensorRef> = self.inputs.iter().map(|i| TensorRef::F32(i)).collect();
         let mut outputs: Vec<TensorMut> = self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
         self.model

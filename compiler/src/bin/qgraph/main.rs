@@ -10,6 +10,7 @@ mod explain;
 mod inspect;
 mod load;
 mod peak;
+mod profile;
 mod progress;
 mod quantize;
 mod run;

@@ -1,0 +1,90 @@
+//! `qgraph bench --profile`: where the time of an image goes, step by step, beside what the core could do at most.
+
+use crate::bench::Worker;
+use qgraph_compiler::jit::{Jit, Options};
+use qgraph_compiler::plan::{Plan, Work};
+use qgraph_compiler::{Error, Result, Stage};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What one step of the plan costs.
+pub(crate) struct Row {
+    /// Node of the graph, and what the step does there.
+    pub(crate) layer: String,
+    pub(crate) what: &'static str,
+    /// Its kernels, or its runtime function.
+    pub(crate) kernels: Vec<String>,
+    /// Microseconds per image: the median over the runs.
+    pub(crate) us: f64,
+    /// Multiply-accumulates of an image.
+    pub(crate) macs: u64,
+}
+
+/// Runs before those that count.
+const WARM: usize = 3;
+
+/// Measures every step of a plan on one thread, over `runs` runs.
+pub(crate) fn measure(plan: &Arc<Plan>, runs: usize) -> Result<Vec<Row>> {
+    let options = Options { profile: true, ..Options::default() };
+    let jit = Arc::new(Jit::compile(Arc::clone(plan), &options)?);
+    let mut worker = Worker::new(&(jit.clone() as Arc<_>), 0);
+    for _ in 0..WARM {
+        worker.run()?;
+    }
+    jit.take_cycles();
+    let mut cycles: Vec<Vec<u64>> = vec![Vec::with_capacity(runs); plan.steps.len()];
+    let start = (Instant::now(), clock());
+    for _ in 0..runs {
+        worker.run()?;
+        let taken = jit.take_cycles().unwrap_or_default();
+        cycles.iter_mut().zip(taken).for_each(|(all, c)| all.push(c));
+    }
+    let ticks_per_us = (clock() - start.1) as f64 / start.0.elapsed().as_micros().max(1) as f64;
+    if ticks_per_us <= 0.0 {
+        return Err(Error::new(Stage::Run, "--profile", "this CPU's time stamp counter stands still"));
+    }
+    let rows = plan.steps.iter().zip(cycles).map(|(step, mut cycles)| {
+        cycles.sort_unstable();
+        let mut kernels: Vec<String> = match &step.work {
+            Work::Kernels(calls) => calls.iter().map(|c| plan.kernels[c.kernel].name.clone()).collect(),
+            Work::Function(call) => vec![call.function.name().to_string()],
+        };
+        kernels.dedup();
+        let us = cycles[cycles.len() / 2] as f64 / ticks_per_us / plan.batch as f64;
+        Row { layer: step.layer.clone(), what: step.what, kernels, us, macs: step.macs }
+    });
+    Ok(rows.collect())
+}
+
+/// Time stamp counter.
+fn clock() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, and it touches no memory.
+    unsafe {
+        std::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}
+
+/// The table of the rows; `peak` in multiply-accumulates per second.
+pub(crate) fn print(rows: &[Row], peak: f64) {
+    let total: f64 = rows.iter().map(|r| r.us).sum();
+    println!("      us  % of run   GMAC/s  % of peak  layer: what  [kernels]");
+    for r in rows {
+        let rate = r.macs as f64 / r.us.max(1e-3) / 1e3;
+        let (rate, percent) = match r.macs {
+            0 => ("-".into(), "-".into()),
+            _ => (format!("{rate:.1}"), format!("{:.1}", 1e11 * rate / peak)),
+        };
+        let kernels = r.kernels.join(" ");
+        println!(
+            "{:>8.1} {:>9.1} {rate:>8} {percent:>10}  {}: {}  [{kernels}]",
+            r.us,
+            100.0 * r.us / total,
+            r.layer,
+            r.what
+        );
+    }
+    println!("{total:>8.1}     100.0  sum of the steps");
+}
