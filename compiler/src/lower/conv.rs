@@ -6,6 +6,7 @@
 
 use super::draft::{At, DraftCall, Place};
 use super::epilogue::{Common, CommonValues, Finish, Params, Pixel, common, common_table};
+use super::prefetch::{self, Ahead};
 use super::tile::{self, Panel, Strip};
 use super::{Layout, Lower};
 use crate::error::Result;
@@ -35,6 +36,21 @@ struct KLoop {
     extent: usize,
     x: usize,
     w: usize,
+}
+
+/// Whether all k-steps of these loops stand in one straight run.
+fn straight(k: &[KLoop]) -> bool {
+    k.iter().map(|l| l.extent).product::<usize>() <= UNROLL
+}
+
+/// Straight runs of k-steps that a kernel over these loops executes, but for the remainder of an innermost loop.
+fn leaves(k: &[KLoop]) -> usize {
+    match k {
+        _ if straight(k) => 1,
+        [l] => l.extent / BODY,
+        [l, rest @ ..] => l.extent * leaves(rest),
+        [] => 1,
+    }
 }
 
 /// Everything about one convolution that its kernels share.
@@ -175,6 +191,9 @@ impl Lower<'_> {
         let weights = self.weights(layer.conv.weight);
         // Small weights stay in the first caches while pixels pass; large ones are walked once per panel.
         let weights_first = blocks * block_bytes > target.l2 / 2;
+        // Where weights are walked once, each panel asks for the next; else the layer asks for the next layer's first ones.
+        let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
+        let weights_after = after.min(target.l2 / 4);
         let mut calls = Vec::new();
         for panel in tile::panels(&target, blocks, rows * width) {
             let vectors = panel.blocks * BLOCK / target.lanes;
@@ -199,6 +218,13 @@ impl Lower<'_> {
                         x_step: window.strides[1] * x.pixel(),
                         y_step: y.pixel(),
                         r_step: layer.r.as_ref().map_or(0, |r| r.layout.pixel()),
+                        ahead: prefetch::ahead(
+                            &target,
+                            if weights_first { part.blocks * block_bytes } else { weights_after },
+                            leaves(&k),
+                            strip.count,
+                            rows,
+                        ),
                     };
                     let kernel = self.draft.kernel(spec.kernel());
                     calls.push(self.dense_call(
@@ -258,26 +284,36 @@ impl Lower<'_> {
             common_at,
             layer.y.first().plus(strip.start * y.pixel() + first),
         ];
-        // Bytes per point of x, w, t, c, y, r.
-        let dim = |extent: usize, by: [usize; 6]| {
+        // Bytes per point of x, w, t, c, y, r, and of what is asked for ahead.
+        let dim = |extent: usize, by: [usize; 6], ahead: usize| {
             let n = if layer.r.is_some() { 6 } else { 5 };
-            GridDim { extent, advance: by[..n].iter().map(|&b| b as i64).collect() }
+            let mut advance: Vec<i64> = by[..n].iter().map(|&b| b as i64).collect();
+            advance.extend((spec.ahead.lines > 0).then_some(ahead as i64));
+            GridDim { extent, advance }
         };
         let r = layer.r.as_ref().map(|r| r.layout.clone());
         let rs = |f: &dyn Fn(&Layout) -> usize| r.as_ref().map_or(0, f);
         if let Some(r) = &layer.r {
             args.push(r.first().plus(strip.start * r.layout.pixel() + first));
         }
-        let images = dim(x.shape[0], [x.image(), 0, 0, 0, y.image(), rs(&|r| r.image())]);
+        if spec.ahead.lines > 0 {
+            let own = if weights_first { part.blocks } else { shape.co.div_ceil(BLOCK) * shape.groups };
+            args.push(weights.plus((part.block + own) * spec.block_bytes));
+        }
+        let images = dim(x.shape[0], [x.image(), 0, 0, 0, y.image(), rs(&|r| r.image())], 0);
         let groups = dim(
             shape.groups,
             [shape.ci * x.esz, group_bytes, part.count * table_bytes, 0, shape.co * out, shape.co * out],
+            if weights_first { group_bytes } else { 0 },
         );
         let bytes = part.blocks * BLOCK * out;
-        let panels = dim(part.count, [0, part.blocks * spec.block_bytes, table_bytes, 0, bytes, bytes]);
-        let lines = dim(rows, [sy * x.row(), 0, 0, 0, y.row(), rs(&|r| r.row())]);
+        let panel = part.blocks * spec.block_bytes;
+        let next = if weights_first { panel } else { 0 };
+        let panels = dim(part.count, [0, panel, table_bytes, 0, bytes, bytes], next);
+        let lines = dim(rows, [sy * x.row(), 0, 0, 0, y.row(), rs(&|r| r.row())], spec.ahead.row);
         let step = |l: &Layout, by: usize| strip.pixels * by * l.pixel();
-        let tiles = dim(strip.count, [step(x, sx), 0, 0, 0, step(y, 1), rs(&|r| step(r, 1))]);
+        let by = [step(x, sx), 0, 0, 0, step(y, 1), rs(&|r| step(r, 1))];
+        let tiles = dim(strip.count, by, spec.ahead.tile);
         let order = if weights_first {
             [images, groups, panels, lines, tiles]
         } else {
@@ -346,12 +382,15 @@ struct Spec<'a> {
     x_step: usize,
     y_step: usize,
     r_step: usize,
+    ahead: Ahead,
 }
 
 /// Registers and parameters of a dense kernel while it is written.
 struct Tile {
     x: ParamId,
     w: ParamId,
+    /// What is asked for ahead, if anything.
+    next: Option<ParamId>,
     acc: Regs,
     weights: Regs,
     input: Reg,
@@ -365,10 +404,11 @@ impl Spec<'_> {
         let x = b.param("x", Access::Read);
         let w = b.param("w", Access::Read);
         let params = Params::declare(&mut b, self.finish);
+        let next = (self.ahead.lines > 0).then(|| b.param("next", Access::Read));
         let acc = b.array("acc", self.pixels * self.vectors);
         let weights = b.array("w", tile::weight_registers(self.pixels, self.vectors).max(2));
         let input = b.array("x", 1).at(0);
-        let t = Tile { x, w, acc, weights, input };
+        let t = Tile { x, w, next, acc, weights, input };
         let bytes = self.target.vector_bytes();
         b.unroll(self.pixels, |b, p| {
             b.unroll(self.vectors, |b, v| {
@@ -376,7 +416,7 @@ impl Spec<'_> {
                 b.op(Instr::Load { dst: acc.at(p * self.vectors + v), src, bytes });
             });
         });
-        self.sum(&mut b, &t, self.k, (0usize.into(), 0usize.into()));
+        self.sum(&mut b, &t, self.k);
         let (offset, order) = (weights.at(0), weights.at(1));
         if let Finish::Requantize { .. } = self.finish {
             let load = |which, dst: &Reg| Instr::Load {
@@ -410,34 +450,51 @@ impl Spec<'_> {
         b.finish()
     }
 
-    /// All k-steps of the given loops, from an offset in x and w.
-    fn sum(&self, b: &mut KernelBuilder, t: &Tile, k: &[KLoop], at: (Affine, Affine)) {
-        let total: usize = k.iter().map(|l| l.extent).product();
+    /// All k-steps of the given loops.
+    fn sum(&self, b: &mut KernelBuilder, t: &Tile, k: &[KLoop]) {
+        let by = |l: &KLoop, inside: &[KLoop], steps: usize| {
+            let next = t.next.map(|n| (n, (leaves(inside) * self.ahead.lines * prefetch::LINE) as i64));
+            let moves = [(t.x, (steps * l.x) as i64), (t.w, (steps * l.w) as i64)];
+            moves.into_iter().chain(next).collect::<Vec<_>>()
+        };
+        match k {
+            [l, rest @ ..] if !straight(k) && !rest.is_empty() => {
+                b.loop_(l.extent, by(l, rest, 1), |b| self.sum(b, t, rest));
+            }
+            [l] if !straight(k) => {
+                let main = l.extent / BODY;
+                let body = KLoop { extent: BODY, ..*l };
+                b.loop_(main, by(l, &[body], BODY), |b| {
+                    self.ask(b, t);
+                    self.steps(b, t, &[body], Default::default());
+                });
+                let (done, rest) = (main * BODY, l.extent % BODY);
+                let at = ((done * l.x).into(), (done * l.w).into());
+                self.steps(b, t, &[KLoop { extent: rest, ..*l }], at);
+            }
+            _ => {
+                self.ask(b, t);
+                self.steps(b, t, k, Default::default());
+            }
+        }
+    }
+
+    /// Asks for what comes next.
+    fn ask(&self, b: &mut KernelBuilder, t: &Tile) {
+        if let Some(next) = t.next {
+            b.unroll(self.ahead.lines, |b, i| {
+                b.op(Instr::Prefetch { src: Addr::new(next, i * prefetch::LINE), far: true });
+            });
+        }
+    }
+
+    /// K-steps without a loop, from an offset in x and w.
+    fn steps(&self, b: &mut KernelBuilder, t: &Tile, k: &[KLoop], at: (Affine, Affine)) {
         match k {
             [] => self.step(b, t, at),
-            [l, rest @ ..] if total <= UNROLL => {
-                b.unroll(l.extent, |b, u| {
-                    self.sum(b, t, rest, (at.0 + u * l.x, at.1 + u * l.w));
-                });
-            }
-            [l, rest @ ..] if !rest.is_empty() => {
-                b.loop_(l.extent, [(t.x, l.x as i64), (t.w, l.w as i64)], |b| {
-                    self.sum(b, t, rest, at);
-                });
-            }
-            [l, ..] => {
-                let main = l.extent / BODY;
-                let by = [(t.x, (BODY * l.x) as i64), (t.w, (BODY * l.w) as i64)];
-                b.loop_(main, by, |b| {
-                    b.unroll(BODY, |b, u| {
-                        self.step(b, t, (at.0.clone() + u * l.x, at.1.clone() + u * l.w));
-                    });
-                });
-                let done = main * BODY;
-                b.unroll(l.extent - done, |b, u| {
-                    self.step(b, t, (at.0 + (u + done) * l.x, at.1 + (u + done) * l.w));
-                });
-            }
+            [l, rest @ ..] => b.unroll(l.extent, |b, u| {
+                self.steps(b, t, rest, (at.0 + u * l.x, at.1 + u * l.w));
+            }),
         }
     }
 

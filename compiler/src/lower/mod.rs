@@ -6,7 +6,7 @@
 //! - `memory`: which storage every value gets (views, concatenation and residuals in place, halos).
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
-//! - `conv`, `tile`, `epilogue`, `depthwise`, `channelwise`: convolutions.
+//! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `channelwise`: convolutions.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
 mod border;
@@ -21,6 +21,7 @@ mod layout;
 mod memory;
 mod moves;
 mod pool;
+mod prefetch;
 mod tile;
 
 use crate::error::{Error, Result, Stage};

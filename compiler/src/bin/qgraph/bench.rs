@@ -109,7 +109,8 @@ pub(crate) fn main(args: &Args) -> Done {
         let (batch, threads) = (args.batch.into(), args.threads.into());
         let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
         if args.profile {
-            let plan = Arc::new(pipeline::schedule(&graph, &target, &Options { batch, ..Options::default() })?);
+            let plan =
+                Arc::new(pipeline::schedule(&graph, &target, &Options { batch, ..Options::default() })?);
             let of = peak.map_or(f64::NAN, |p| if mode == Mode::Int8 { p.int8 } else { p.float });
             println!("{}", mode.name());
             profile::print(&profile::measure(&plan, speed.runs)?, of);
