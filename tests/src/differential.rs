@@ -1,9 +1,11 @@
 //! Engines agree bit for bit: the evaluator, the kernel interpreter on every target, machine code.
 
-use crate::support::engines::assert_equal;
+use crate::support::engines::{assert_batch_equal, assert_equal, plan};
 use crate::support::random_graph::{ConvCase, Maker, random_graph, random_inputs};
 use proptest::prelude::*;
+use qgraph_compiler::lower::Options;
 use qgraph_compiler::qgraph::Window;
+use qgraph_compiler::target::Target;
 
 fn case() -> impl Strategy<Value = (u64, ConvCase, [usize; 2])> {
     let pair = |most: usize| [1..=most, 1..=most].prop_map(|p| p);
@@ -45,9 +47,53 @@ proptest! {
     }
 
     #[test]
+    fn batches_agree_with_single_images(seed in any::<u64>(), nodes in 2..10usize, images in 1..=33usize) {
+        let images = if nodes > 4 { images % 4 + 1 } else { images };
+        let graph = random_graph(seed, nodes);
+        let images: Vec<_> = (0..images as u64).map(|i| random_inputs(&graph, seed ^ i)).collect();
+        assert_batch_equal(&graph, &images, &format!("random_graph({seed}, {nodes})"));
+    }
+
+    #[test]
     fn random_graphs_agree(seed in any::<u64>(), nodes in 2..14usize) {
         let graph = random_graph(seed, nodes);
         let inputs = random_inputs(&graph, seed);
         assert_equal(&graph, &inputs, &format!("random_graph({seed}, {nodes})"));
+    }
+}
+
+/// Fully connected layers behind a small map: what runs for all images at once.
+fn classifier(seed: u64) -> qgraph_compiler::qgraph::QGraph {
+    let mut m = Maker::new(seed);
+    let conv = |channels, outputs, kernel, to_float| ConvCase {
+        channels,
+        outputs,
+        groups: 1,
+        window: Window { kernel, strides: [1, 1], dilations: [1, 1], pads: [0; 4] },
+        residual: false,
+        to_float,
+        sane: true,
+    };
+    let x = m.input(&[1, 20, 7, 7]);
+    let x = m.conv(x, &conv(20, 24, [1, 1], false), None).expect("the window fits");
+    let x = m.conv(x, &conv(24, 40, [7, 7], false), None).expect("the window fits");
+    let r = m.conv(x, &conv(40, 70, [1, 1], false), None);
+    let residual = ConvCase { residual: true, ..conv(40, 70, [1, 1], false) };
+    let x = m.conv(x, &residual, r).expect("the window fits");
+    let x = m.conv(x, &conv(70, 10, [1, 1], true), None).expect("the window fits");
+    m.finish(&[x])
+}
+
+#[test]
+fn fully_connected_layers_run_for_the_whole_batch() {
+    let graph = classifier(7);
+    for batch in [1, 2, 3, 8, 33] {
+        let options = Options { batch, ..Options::default() };
+        let plan = plan(&graph, &Target::avx512vnni(), &options);
+        let tail: Vec<&str> =
+            plan.steps[plan.head..].iter().map(|s| s.what).filter(|w| *w == "conv").collect();
+        assert_eq!(tail.len(), if batch > 1 { 4 } else { 0 }, "{plan}");
+        let images: Vec<_> = (0..batch as u64).map(|i| random_inputs(&graph, i)).collect();
+        assert_batch_equal(&graph, &images, "classifier");
     }
 }

@@ -18,10 +18,11 @@ pub(super) const MAX_ARGS: usize = 8;
 /// Round to nearest even, all exceptions masked, denormals as they are.
 const MXCSR: u32 = 0x1f80;
 
-/// One run. Lives on the stack of the caller; generated code writes `mxcsr`, `inputs` and `outputs`.
+/// One run. Lives on the stack of the caller; generated code writes `mxcsr`, and moves `carried`, `inputs` and `outputs` from image to image.
 #[repr(C)]
 pub(super) struct Context {
     arena: *mut u8,
+    carried: *mut u8,
     weights: *const u8,
     consts: *const u8,
     call: CallFunction,
@@ -51,6 +52,7 @@ pub(super) const CYCLES: i64 = offset_of!(Context, cycles) as i64;
 pub(super) fn base(space: Space) -> i64 {
     (match space {
         Space::Arena => offset_of!(Context, arena),
+        Space::Carried => offset_of!(Context, carried),
         Space::Weights => offset_of!(Context, weights),
         Space::Consts => offset_of!(Context, consts),
         Space::Input(k) => offset_of!(Context, inputs) + 8 * k,
@@ -63,6 +65,7 @@ pub(super) fn field(offset: u64) -> Option<String> {
     let offset = i64::try_from(offset).ok()?;
     let fixed = [
         (base(Space::Arena), "arena"),
+        (base(Space::Carried), "carried"),
         (base(Space::Weights), "weights"),
         (base(Space::Consts), "consts"),
         (CALL, "call"),
@@ -93,6 +96,7 @@ impl Context {
     ) -> Self {
         let mut c = Context {
             arena: arena.as_mut_ptr(),
+            carried: arena.as_mut_ptr().wrapping_add(plan.carried_offset()),
             weights: plan.weights.as_ptr(),
             consts: plan.consts.as_ptr(),
             call: call_function,
@@ -122,6 +126,7 @@ impl Context {
     fn address(&self, ptr: Ptr) -> *mut u8 {
         let base = match ptr.space {
             Space::Arena => self.arena,
+            Space::Carried => self.carried,
             Space::Weights => self.weights.cast_mut(),
             Space::Consts => self.consts.cast_mut(),
             Space::Input(k) => self.inputs[k],

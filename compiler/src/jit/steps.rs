@@ -45,41 +45,20 @@ pub(super) fn emit(
     }
     let head = asm.here();
     let mut steps = Vec::with_capacity(plan.steps.len());
-    for (i, step) in plan.steps.iter().enumerate() {
-        let begin = asm.here();
-        if profile {
-            read_clock(asm);
-            asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::STARTED), Register::RAX);
-        }
-        match &step.work {
-            Work::Kernels(calls) => {
-                calls.iter().try_for_each(|call| emit_call(asm, call, &kernels[call.kernel]))?
-            }
-            Work::Function(_) => {
-                // Compiled Rust may use SSE, which dirty upper halves slow down.
-                asm.op0(Code::VEX_Vzeroupper);
-                asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
-                asm.load_imm(Register::RSI, i as i64);
-                asm.m(Code::Call_rm64, at(Register::RBP, CALL));
-            }
-        }
-        if profile {
-            read_clock(asm);
-            asm.rm(Code::Sub_r64_rm64, Register::RAX, at(Register::RSP, frame::STARTED));
-            asm.rm(Code::Mov_r64_rm64, Register::RCX, at(Register::RBP, CYCLES));
-            asm.locked_add(at(Register::RCX, 8 * i as i64), Register::RAX);
-        }
-        steps.push(begin..asm.here());
+    for i in 0..plan.head {
+        steps.push(emit_step(asm, plan, kernels, i, profile)?);
     }
     if plan.batch > 1 {
-        let inputs = plan.inputs.iter().enumerate().map(|(k, io)| (Space::Input(k), io));
-        let outputs = plan.outputs.iter().enumerate().map(|(k, io)| (Space::Output(k), io));
-        for (space, io) in inputs.chain(outputs) {
-            asm.load_imm(Register::RAX, io.image_bytes as i64);
-            asm.mr(Code::Add_rm64_r64, at(Register::RBP, context::base(space)), Register::RAX);
-        }
+        move_images(asm, plan, 1);
         asm.m(Code::Dec_rm64, images);
         asm.jnz(head);
+        // The other steps work on all images, from the first on.
+        if plan.head < plan.steps.len() {
+            move_images(asm, plan, -(plan.batch as i64));
+        }
+    }
+    for i in plan.head..plan.steps.len() {
+        steps.push(emit_step(asm, plan, kernels, i, profile)?);
     }
 
     asm.m(Code::Ldmxcsr_m32, at(Register::RBP, CALLER_MXCSR));
@@ -90,6 +69,51 @@ pub(super) fn emit(
     }
     asm.op0(Code::Retnq);
     Ok((entry, steps))
+}
+
+/// Emits a step; gives the range of its code.
+fn emit_step(
+    asm: &mut Asm,
+    plan: &Plan,
+    kernels: &[Emitted],
+    i: usize,
+    profile: bool,
+) -> Result<std::ops::Range<usize>, String> {
+    let begin = asm.here();
+    if profile {
+        read_clock(asm);
+        asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::STARTED), Register::RAX);
+    }
+    match &plan.steps[i].work {
+        Work::Kernels(calls) => {
+            calls.iter().try_for_each(|call| emit_call(asm, call, &kernels[call.kernel]))?
+        }
+        Work::Function(_) => {
+            // Compiled Rust may use SSE, which dirty upper halves slow down.
+            asm.op0(Code::VEX_Vzeroupper);
+            asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
+            asm.load_imm(Register::RSI, i as i64);
+            asm.m(Code::Call_rm64, at(Register::RBP, CALL));
+        }
+    }
+    if profile {
+        read_clock(asm);
+        asm.rm(Code::Sub_r64_rm64, Register::RAX, at(Register::RSP, frame::STARTED));
+        asm.rm(Code::Mov_r64_rm64, Register::RCX, at(Register::RBP, CYCLES));
+        asm.locked_add(at(Register::RCX, 8 * i as i64), Register::RAX);
+    }
+    Ok(begin..asm.here())
+}
+
+/// Moves everything that exists once per image by `by` images.
+fn move_images(asm: &mut Asm, plan: &Plan, by: i64) {
+    let inputs = plan.inputs.iter().enumerate().map(|(k, io)| (Space::Input(k), io.image_bytes));
+    let outputs = plan.outputs.iter().enumerate().map(|(k, io)| (Space::Output(k), io.image_bytes));
+    let carried = std::iter::once((Space::Carried, plan.carried_bytes));
+    for (space, bytes) in inputs.chain(outputs).chain(carried).filter(|s| s.1 > 0) {
+        asm.load_imm(Register::RAX, by * bytes as i64);
+        asm.mr(Code::Add_rm64_r64, at(Register::RBP, context::base(space)), Register::RAX);
+    }
 }
 
 /// rax = time stamp counter.

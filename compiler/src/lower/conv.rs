@@ -183,7 +183,14 @@ impl Lower<'_> {
         let flat = |l: &Layout| l.row() == l.shape[3] * l.pixel();
         let point = window.kernel == [1, 1] && window.strides == [1, 1] && window.pads == [0; 4];
         let together = point && flat(x) && flat(y) && layer.r.as_ref().is_none_or(|r| flat(&r.layout));
-        let (rows, width) = if together { (1, oh * ow) } else { (oh, ow) };
+        // Of maps of one pixel, the images of a batch form the row.
+        let of_images = oh * ow == 1;
+        let (rows, width) = match (of_images, together) {
+            (true, _) => (1, x.shape[0]),
+            (false, true) => (1, oh * ow),
+            (false, false) => (oh, ow),
+        };
+        let step = |l: &Layout, by: usize| if of_images { l.image() } else { by * l.pixel() };
 
         let blocks = shape.co.div_ceil(BLOCK);
         let out = layer.finish.output_size();
@@ -215,9 +222,9 @@ impl Lower<'_> {
                             channels
                         },
                         block_bytes,
-                        x_step: window.strides[1] * x.pixel(),
-                        y_step: y.pixel(),
-                        r_step: layer.r.as_ref().map_or(0, |r| r.layout.pixel()),
+                        x_step: step(x, window.strides[1]),
+                        y_step: step(y, 1),
+                        r_step: layer.r.as_ref().map_or(0, |r| step(&r.layout, 1)),
                         ahead: prefetch::ahead(
                             &target,
                             if weights_first { part.blocks * block_bytes } else { weights_after },
@@ -275,14 +282,14 @@ impl Lower<'_> {
         let table_bytes = table.len() / (shape.groups * part.count);
         let table = self.draft.constant(table);
         let group_bytes = shape.co.div_ceil(BLOCK) * spec.block_bytes;
-        let (sy, sx) = (layer.conv.window.strides[0], layer.conv.window.strides[1]);
+        let sy = layer.conv.window.strides[0];
         let first = part.block * BLOCK * out;
         let mut args = vec![
-            layer.x_first().plus(strip.start * sx * x.pixel()),
+            layer.x_first().plus(strip.start * spec.x_step),
             weights.plus(part.block * spec.block_bytes),
             table,
             common_at,
-            layer.y.first().plus(strip.start * y.pixel() + first),
+            layer.y.first().plus(strip.start * spec.y_step + first),
         ];
         // Bytes per point of x, w, t, c, y, r, and of what is asked for ahead.
         let dim = |extent: usize, by: [usize; 6], ahead: usize| {
@@ -294,13 +301,14 @@ impl Lower<'_> {
         let r = layer.r.as_ref().map(|r| r.layout.clone());
         let rs = |f: &dyn Fn(&Layout) -> usize| r.as_ref().map_or(0, f);
         if let Some(r) = &layer.r {
-            args.push(r.first().plus(strip.start * r.layout.pixel() + first));
+            args.push(r.first().plus(strip.start * spec.r_step + first));
         }
         if spec.ahead.lines > 0 {
             let own = if weights_first { part.blocks } else { shape.co.div_ceil(BLOCK) * shape.groups };
             args.push(weights.plus((part.block + own) * spec.block_bytes));
         }
-        let images = dim(x.shape[0], [x.image(), 0, 0, 0, y.image(), rs(&|r| r.image())], 0);
+        let count = if layer.map() == [1, 1] { 1 } else { x.shape[0] };
+        let images = dim(count, [x.image(), 0, 0, 0, y.image(), rs(&|r| r.image())], 0);
         let groups = dim(
             shape.groups,
             [shape.ci * x.esz, group_bytes, part.count * table_bytes, 0, shape.co * out, shape.co * out],
@@ -311,11 +319,10 @@ impl Lower<'_> {
         let next = if weights_first { panel } else { 0 };
         let panels = dim(part.count, [0, panel, table_bytes, 0, bytes, bytes], next);
         let lines = dim(rows, [sy * x.row(), 0, 0, 0, y.row(), rs(&|r| r.row())], spec.ahead.row);
-        let step = |l: &Layout, by: usize| strip.pixels * by * l.pixel();
-        let by = [step(x, sx), 0, 0, 0, step(y, 1), rs(&|r| step(r, 1))];
+        let by = [spec.x_step, 0, 0, 0, spec.y_step, spec.r_step].map(|b| strip.pixels * b);
         let tiles = dim(strip.count, by, spec.ahead.tile);
         let order = if weights_first {
-            [images, groups, panels, lines, tiles]
+            [groups, panels, images, lines, tiles]
         } else {
             [images, groups, lines, tiles, panels]
         };

@@ -54,6 +54,20 @@ pub(super) struct Memory {
     pub(super) staged: Vec<bool>,
     /// Per value: true if nothing overwrites it during a run.
     pub(super) lasting: Vec<bool>,
+    /// First node that runs for all images of the batch at once; see [`super::batch`].
+    pub(super) tail: usize,
+    /// Bytes of an image in [`Space::Carried`].
+    pub(super) carried_bytes: usize,
+}
+
+impl Memory {
+    /// From here on nodes run for all images: what was carried over is seen with all of them.
+    pub(super) fn enter_tail(&mut self, images: usize) {
+        for place in self.places.iter_mut().filter(|p| p.base.base == Base::Fixed(Space::Carried)) {
+            place.layout.shape[0] = images;
+            place.layout.strides[0] = self.carried_bytes;
+        }
+    }
 }
 
 /// Values that share a storage: each value points to its parent and the byte where it starts in it.
@@ -92,8 +106,8 @@ struct Analysis<'a> {
     sharing: Sharing,
 }
 
-/// Decides the memory of every value. With `keep_values` nothing is shared or reused.
-pub(super) fn assign(graph: &QGraph, keep_values: bool, draft: &mut Draft) -> Memory {
+/// Decides the memory of every value for a batch of images. With `keep_values` nothing is shared or reused.
+pub(super) fn assign(graph: &QGraph, batch: usize, keep_values: bool, draft: &mut Draft) -> Memory {
     let count = graph.values.len();
     let mut a = Analysis {
         graph,
@@ -114,7 +128,7 @@ pub(super) fn assign(graph: &QGraph, keep_values: bool, draft: &mut Draft) -> Me
         a.share_concats();
         a.share_in_place();
     }
-    a.places(keep_values, draft)
+    a.places(batch, keep_values, draft)
 }
 
 impl Analysis<'_> {
@@ -262,9 +276,13 @@ impl Analysis<'_> {
         (once && all).then_some(k)
     }
 
-    fn places(self, keep_values: bool, draft: &mut Draft) -> Memory {
+    fn places(self, batch: usize, keep_values: bool, draft: &mut Draft) -> Memory {
         let g = self.graph;
         let count = g.values.len();
+        let root = |v: QValueId| self.sharing.root(v.0 as usize).0;
+        let view = |n: &QNode| root(n.inputs[0]) == root(n.output);
+        let tail = if keep_values { g.nodes.len() } else { super::batch::tail(g, batch, view) };
+        let mut carried_bytes = 0;
         let mut halos = vec![Halo::default(); count];
         let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); count];
         let mut fills = vec![None; count];
@@ -305,35 +323,45 @@ impl Analysis<'_> {
         for v in 0..count {
             let (root, offset) = self.sharing.root(v);
             let direct = if keep_values { None } else { self.writes_output(root) };
+            let members = (0..count).filter(|&m| self.sharing.root(m).0 == root);
+            let (mut first, mut last) = (usize::MAX, 0);
+            for m in members {
+                first = first.min(self.producer[m].unwrap_or(0));
+                last = last.max(self.last[m]);
+            }
+            if keep_values {
+                (first, last) = (0, g.nodes.len());
+            }
+            let images = |shape: &[usize]| {
+                let mut shape = shape.to_vec();
+                shape[0] *= if first >= tail { batch } else { 1 };
+                shape
+            };
             let place = if let Some(k) = direct {
-                let layout = Layout::dense(self.shape(v), self.esz(v));
+                let layout = Layout::dense(&images(self.shape(v)), self.esz(v));
                 Place { base: At { base: Base::Fixed(Space::Output(k)), offset: 0 }, layout }
             } else {
-                let whole = Layout::arena(self.shape(root), self.esz(root), halos[root]);
-                let id = *storage[root].get_or_insert_with(|| {
-                    let members = (0..count).filter(|&m| self.sharing.root(m).0 == root);
-                    let (mut first, mut last) = (usize::MAX, 0);
-                    for m in members {
-                        first = first.min(self.producer[m].unwrap_or(0));
-                        last = last.max(self.last[m]);
+                let whole = Layout::arena(&images(self.shape(root)), self.esz(root), halos[root]);
+                let base = *storage[root].get_or_insert_with(|| {
+                    if first < tail && last >= tail && tail < g.nodes.len() {
+                        let offset = carried_bytes;
+                        carried_bytes += whole.bytes.next_multiple_of(64);
+                        return At { base: Base::Fixed(Space::Carried), offset };
                     }
-                    if keep_values {
-                        (first, last) = (0, g.nodes.len());
-                    }
-                    draft.storage(whole.bytes, first, last)
+                    At { base: Base::Storage(draft.storage(whole.bytes, first, last)), offset: 0 }
                 });
-                let mut layout = Layout::arena(self.shape(v), self.esz(v), halos[root]);
+                let mut layout = Layout::arena(&images(self.shape(v)), self.esz(v), halos[root]);
                 layout.origin = whole.origin + offset;
                 layout.strides = match (layout.strides.len(), whole.strides.len()) {
                     (2, 4) => whole.strides[..2].to_vec(),
                     (4, 2) => vec![whole.strides[0], whole.strides[1], whole.strides[0], whole.strides[0]],
                     _ => whole.strides,
                 };
-                Place { base: At { base: Base::Storage(id), offset: 0 }, layout }
+                Place { base, layout }
             };
             lasting[v] = keep_values;
             places.push(place);
         }
-        Memory { places, fills, staged, lasting }
+        Memory { places, fills, staged, lasting, tail, carried_bytes }
     }
 }

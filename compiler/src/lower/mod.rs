@@ -4,11 +4,13 @@
 //! depend on the target. Not here: what kernels mean (`kernel`), the proof of bounds (`plan::verify`).
 //!
 //! - `memory`: which storage every value gets (views, concatenation and residuals in place, halos).
+//! - `batch`: which nodes run for all images of a batch at once.
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
 //! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `channelwise`: convolutions.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
+mod batch;
 mod border;
 mod channelwise;
 mod conv;
@@ -58,16 +60,22 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Pl
         return Err(Error::new(Stage::Schedule, "batch", "a run must have at least one image"));
     }
     let mut draft = Draft::default();
-    let memory = memory::assign(graph, options.keep_values, &mut draft);
+    let memory = memory::assign(graph, options.batch, options.keep_values, &mut draft);
     let mut lower = Lower { graph, target, draft, memory, time: 0 };
     lower.stage_inputs();
+    let mut tail_steps = None;
     for (k, node) in graph.nodes.iter().enumerate() {
         lower.time = k;
+        if k == lower.memory.tail {
+            lower.memory.enter_tail(options.batch);
+            tail_steps = Some(lower.draft.steps.len());
+        }
         lower.node(node)?;
     }
     lower.time = graph.nodes.len();
     lower.copy_outputs();
-    lower.finish(options)
+    let head = tail_steps.unwrap_or(lower.draft.steps.len());
+    lower.finish(options, head)
 }
 
 /// The graph being scheduled and what is written so far.
@@ -141,11 +149,10 @@ impl Lower<'_> {
             if from.base.base == Base::Fixed(Space::Output(k)) {
                 continue;
             }
-            let value = self.graph.value(id);
-            let (name, shape) = (value.name.clone(), value.shape.clone());
+            let name = self.graph.value(id).name.clone();
             let to = Place {
                 base: At { base: Base::Fixed(Space::Output(k)), offset: 0 },
-                layout: Layout::dense(&shape, 4),
+                layout: Layout::dense(&from.layout.shape, 4),
             };
             self.copy(&name, "write output", &from, &to);
         }
@@ -183,9 +190,11 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn finish(self, options: &Options) -> Result<Plan> {
+    fn finish(self, options: &Options, head: usize) -> Result<Plan> {
         let Lower { graph, target, draft, memory, .. } = self;
-        let (arena_bytes, offsets, steps, kernels, consts) = draft.finish();
+        let (scratch_bytes, offsets, steps, kernels, consts) = draft.finish();
+        let carried_bytes = memory.carried_bytes;
+        let arena_bytes = scratch_bytes.saturating_add(carried_bytes.saturating_mul(options.batch));
         if arena_bytes > ARENA_LIMIT {
             let message = format!(
                 "activations need {arena_bytes} bytes; the limit is {ARENA_LIMIT}: use a smaller input shape"
@@ -222,7 +231,9 @@ impl Lower<'_> {
             name: graph.name.clone(),
             target: target.clone(),
             batch: options.batch,
+            head,
             arena_bytes,
+            carried_bytes,
             weights: Arc::clone(&graph.data),
             consts: Arc::new(consts),
             inputs: io(&graph.inputs),

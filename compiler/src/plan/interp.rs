@@ -3,7 +3,7 @@
 //! [`Interpreter::new`] verifies the plan; nothing is checked afterwards but the caller's tensors and arena.
 
 use super::verify::verify;
-use super::{Call, GridDim, Plan, Ptr, Space, Work};
+use super::{Call, GridDim, Plan, Ptr, Space, Step, Work};
 use crate::error::{Error, Result, Stage};
 use crate::kernel::interp::{Program, Registers};
 use crate::kernel::verify::MAX_PARAMS;
@@ -36,12 +36,12 @@ impl Interpreter {
         &self.plan
     }
 
-    /// Runs all steps on one image.
+    /// Runs steps.
     ///
     /// # Safety
-    /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says.
-    unsafe fn image(&self, bases: &Bases<'_>, registers: &mut Registers) {
-        for step in &self.plan.steps {
+    /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says for the images that the steps describe.
+    unsafe fn steps(&self, steps: &[Step], bases: &Bases<'_>, registers: &mut Registers) {
+        for step in steps {
             match &step.work {
                 Work::Kernels(calls) => {
                     for call in calls {
@@ -62,7 +62,7 @@ impl Interpreter {
     }
 
     /// # Safety
-    /// As [`Interpreter::image`].
+    /// As [`Interpreter::steps`].
     unsafe fn call(&self, call: &Call, bases: &Bases<'_>, registers: &mut Registers) {
         let mut args = [null_mut(); MAX_PARAMS];
         for (arg, &ptr) in args.iter_mut().zip(&call.args) {
@@ -109,6 +109,9 @@ impl Bases<'_> {
     fn at(&self, ptr: Ptr) -> *mut u8 {
         let base = match ptr.space {
             Space::Arena => self.arena,
+            Space::Carried => {
+                self.arena.wrapping_add(self.plan.carried_offset() + self.image * self.plan.carried_bytes)
+            }
             Space::Weights => self.plan.weights.as_ptr().cast_mut(),
             Space::Consts => self.plan.consts.as_ptr().cast_mut(),
             Space::Input(k) => self.tensors[k].wrapping_add(self.image * self.plan.inputs[k].image_bytes),
@@ -174,12 +177,15 @@ impl Model for Interpreter {
             };
         }
         let mut registers = Registers::default();
+        let (head, tail) = self.plan.steps.split_at(self.plan.head);
+        let mut bases = |image| Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image };
         for image in 0..self.plan.batch {
-            let bases = Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image };
             // SAFETY: `check_run` has matched tensors and arena with the plan, whose verifier has matched image bytes and
             // batch with the tensors' sizes.
-            unsafe { self.image(&bases, &mut registers) }
+            unsafe { self.steps(head, &bases(image), &mut registers) }
         }
+        // SAFETY: likewise; from the first image on, all lie behind each other.
+        unsafe { self.steps(tail, &bases(0), &mut registers) }
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub enum Space {
     /// Scratch memory of one run; activations live here.
     Arena,
+    /// Activations that the steps of one image leave for those of the whole batch: an equal part of the arena's end per image.
+    Carried,
     /// The data section of the `.qgraph`, read in place.
     Weights,
     /// Small tables derived by scheduling: permuted scales, lookup controls, depthwise weights.
@@ -132,11 +134,15 @@ pub struct Plan {
     pub name: String,
     /// What its kernels are written for.
     pub target: Target,
-    /// Images per run. The steps describe one image; engines repeat them, moving inputs and outputs by
-    /// [`Io::image_bytes`].
+    /// Images per run.
     pub batch: usize,
-    /// Bytes of [`Space::Arena`], a multiple of 64.
+    /// The first so many steps describe one image; engines repeat them for each, moving inputs and outputs by [`Io::image_bytes`] and
+    /// [`Space::Carried`] by [`Plan::carried_bytes`]. The steps behind them describe all images at once, from the first one's pointers.
+    pub head: usize,
+    /// Bytes that a run needs, a multiple of 64: [`Space::Arena`], then [`Space::Carried`] of every image.
     pub arena_bytes: usize,
+    /// Bytes of [`Space::Carried`] of one image, a multiple of 64.
+    pub carried_bytes: usize,
     /// Content of [`Space::Weights`].
     pub weights: Arc<crate::blob::Bytes>,
     /// Content of [`Space::Consts`].
@@ -155,19 +161,31 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Bytes of a space, for one image.
-    pub fn space_bytes(&self, space: Space) -> usize {
+    /// Bytes of a space, as steps see it that describe `images` images.
+    pub fn space_bytes(&self, space: Space, images: usize) -> usize {
         match space {
-            Space::Arena => self.arena_bytes,
+            Space::Arena => self.carried_offset(),
+            Space::Carried => images.saturating_mul(self.carried_bytes),
             Space::Weights => self.weights.len(),
             Space::Consts => self.consts.len(),
-            Space::Input(k) => self.inputs[k].image_bytes,
-            Space::Output(k) => self.outputs[k].image_bytes,
+            Space::Input(k) => images.saturating_mul(self.inputs[k].image_bytes),
+            Space::Output(k) => images.saturating_mul(self.outputs[k].image_bytes),
         }
+    }
+
+    /// Where in a run's memory [`Space::Carried`] of the first image starts.
+    pub fn carried_offset(&self) -> usize {
+        self.arena_bytes - self.batch * self.carried_bytes
+    }
+
+    /// Images that a step describes.
+    pub fn images(&self, step: usize) -> usize {
+        if step < self.head { 1 } else { self.batch }
     }
 
     /// Multiply-accumulates of one image.
     pub fn macs(&self) -> u64 {
-        self.steps.iter().map(|s| s.macs).sum()
+        let step = |(i, s): (usize, &Step)| s.macs / self.images(i) as u64;
+        self.steps.iter().enumerate().map(step).sum()
     }
 }

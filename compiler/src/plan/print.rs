@@ -22,6 +22,13 @@ impl Display for Plan {
             writeln!(f, "  {} {}: {:?} {:?}", Space::Output(k), io.name, io.dtype, io.shape)?;
         }
         for (i, step) in self.steps.iter().enumerate() {
+            if i == self.head {
+                writeln!(
+                    f,
+                    "all {} images at once, from {} bytes carried of each:",
+                    self.batch, self.carried_bytes
+                )?;
+            }
             write!(f, "step {i}  {}: {}", step.layer, step.what)?;
             match step.macs {
                 0 => writeln!(f)?,
@@ -81,6 +88,7 @@ impl Display for Space {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Space::Arena => f.write_str("arena"),
+            Space::Carried => f.write_str("carried"),
             Space::Weights => f.write_str("weights"),
             Space::Consts => f.write_str("consts"),
             Space::Input(k) => write!(f, "input{k}"),

@@ -3,12 +3,13 @@
 //! In comes a plan, out go all violations. The rules:
 //!
 //! - Every kernel obeys the kernel rules for the plan's target: its lanes, its number of registers.
-//! - The arena is a multiple of 64 bytes; inputs and outputs hold `batch` images of `image_bytes`.
+//! - The arena and what is carried per image are multiples of 64 bytes, and the arena holds `batch` of the latter; inputs and outputs hold
+//!   `batch` images of `image_bytes`; there are at least `head` steps.
 //! - A call names a kernel, gives an argument and, per grid dimension, an advance for each of its parameters; extents
 //!   are at least 1.
 //! - For every argument, the bytes touched over the whole grid (the hull, exact for the kernel and, as grid loops are
-//!   independent, for the grid) lie in the argument's space. The same for functions.
-//! - Only the arena and outputs are written.
+//!   independent, for the grid) lie in the argument's space, as large as the images that the step describes make it. The same for functions.
+//! - Only the arena, what is carried and outputs are written.
 //! - What a kernel writes through one parameter, no point of the grid touches through another, unless both are the
 //!   same pointer with the same advances (in place: a point meets only its own bytes, if points write apart).
 //! - Places lie in their spaces.
@@ -25,10 +26,13 @@ use std::ops::Range;
 
 /// All violations; empty for a valid plan. Every engine that uses unchecked accesses rests on this.
 pub fn verify(plan: &Plan) -> Vec<Problem> {
-    let mut v = Verify { plan, problems: Vec::new() };
+    let mut v = Verify { plan, images: 1, problems: Vec::new() };
     let footprints: Vec<_> = (0..plan.kernels.len()).map(|k| v.kernel(k)).collect();
-    v.memory();
+    if !v.memory() {
+        return v.problems;
+    }
     for (i, step) in plan.steps.iter().enumerate() {
+        v.images = plan.images(i);
         let subject = format!("step {i} ({}: {})", step.layer, step.what);
         match &step.work {
             Work::Kernels(calls) => {
@@ -48,6 +52,7 @@ pub fn verify(plan: &Plan) -> Vec<Problem> {
             }
         }
     }
+    v.images = 1;
     for place in &plan.places {
         let wrong = v.place(place);
         v.note(&format!("place {}", place.name), wrong);
@@ -57,6 +62,8 @@ pub fn verify(plan: &Plan) -> Vec<Problem> {
 
 struct Verify<'a> {
     plan: &'a Plan,
+    /// Images that the current step describes.
+    images: usize,
     problems: Vec<Problem>,
 }
 
@@ -86,13 +93,24 @@ impl Verify<'_> {
         }
     }
 
-    fn memory(&mut self) {
+    /// Returns whether sizes of spaces can be computed.
+    fn memory(&mut self) -> bool {
         let plan = self.plan;
         if !plan.arena_bytes.is_multiple_of(64) {
             self.note("arena", Err(format!("{} bytes are no multiple of 64", plan.arena_bytes)));
         }
         if plan.batch == 0 {
             self.note("batch", Err("no image in a batch".into()));
+        }
+        if plan.head > plan.steps.len() {
+            let message = format!("{} steps per image of {}", plan.head, plan.steps.len());
+            self.note("steps", Err(message));
+        }
+        let carried = plan.carried_bytes.checked_mul(plan.batch).filter(|&c| c <= plan.arena_bytes);
+        if carried.is_none() || !plan.carried_bytes.is_multiple_of(64) {
+            let message =
+                format!("{} bytes per image are carried in {}", plan.carried_bytes, plan.arena_bytes);
+            self.note("arena", Err(message));
         }
         for (what, io) in
             plan.inputs.iter().map(|x| ("input", x)).chain(plan.outputs.iter().map(|x| ("output", x)))
@@ -107,6 +125,7 @@ impl Verify<'_> {
                 self.note(&format!("{what} {}", io.name), Err(message));
             }
         }
+        carried.is_some()
     }
 
     fn call(&self, call: &Call, footprint: &Footprint) -> Result<(), String> {
@@ -186,13 +205,14 @@ impl Verify<'_> {
         match space {
             Space::Input(k) if k >= self.plan.inputs.len() => Err(format!("{space} does not exist")),
             Space::Output(k) if k >= self.plan.outputs.len() => Err(format!("{space} does not exist")),
-            Space::Arena | Space::Weights | Space::Consts | Space::Input(_) | Space::Output(_) => Ok(()),
+            Space::Arena | Space::Carried | Space::Weights | Space::Consts => Ok(()),
+            Space::Input(_) | Space::Output(_) => Ok(()),
         }
     }
 
     /// The bytes `range` from `ptr` lie in its space, which exists.
     fn inside(&self, ptr: Ptr, range: (i128, i128)) -> Result<(), String> {
-        let size = self.plan.space_bytes(ptr.space);
+        let size = self.plan.space_bytes(ptr.space, self.images);
         let at = ptr.offset as i128;
         match (at.checked_add(range.0), at.checked_add(range.1)) {
             (Some(start), Some(end)) if start >= 0 && end <= size as i128 => Ok(()),
@@ -203,7 +223,7 @@ impl Verify<'_> {
 
 fn writable(space: Space) -> Result<(), String> {
     match space {
-        Space::Arena | Space::Output(_) => Ok(()),
+        Space::Arena | Space::Carried | Space::Output(_) => Ok(()),
         Space::Weights | Space::Consts | Space::Input(_) => Err(format!("{space} is written")),
     }
 }

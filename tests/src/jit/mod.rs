@@ -129,6 +129,8 @@ fn plan_of(kernel: Kernel, grid: Vec<GridDim>) -> Plan {
         name: kernel.name.clone(),
         target: Target::avx512vnni(),
         batch: 1,
+        head: 1,
+        carried_bytes: 0,
         arena_bytes: arena.next_multiple_of(64),
         weights: Arc::new(Bytes::zeroed(0)),
         consts: Arc::new(Bytes::zeroed(0)),

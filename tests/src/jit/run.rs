@@ -39,6 +39,8 @@ fn two_steps(batch: usize) -> Plan {
         name: "two steps".into(),
         target: Target::avx512vnni(),
         batch,
+        head: 2,
+        carried_bytes: 0,
         arena_bytes: 512,
         weights: Arc::new(weights),
         consts: Arc::new(consts),

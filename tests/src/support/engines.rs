@@ -57,6 +57,23 @@ pub(crate) fn engines(graph: &QGraph, options: &Options) -> Vec<(String, Box<dyn
     engines
 }
 
+/// Asserts that a batch gives each image the bits that the evaluator gives it alone.
+pub(crate) fn assert_batch_equal(graph: &QGraph, images: &[Vec<Vec<f32>>], what: &str) {
+    let join = |k: usize| images.iter().flat_map(|image| image[k].iter().copied()).collect::<Vec<f32>>();
+    let inputs: Vec<Vec<f32>> = (0..graph.inputs.len()).map(join).collect();
+    let alone: Vec<Outputs> = images.iter().map(|image| evaluate(graph, image)).collect();
+    for (name, engine) in engines(graph, &Options { batch: images.len(), ..Options::default() }) {
+        for (k, found) in run(&*engine, &inputs).iter().enumerate() {
+            let expected: Vec<u32> = alone.iter().flat_map(|a| a[k].iter().copied()).collect();
+            assert!(
+                *found == expected,
+                "{what}: {name} differs in output {k} of a batch of {}\n{graph}",
+                images.len()
+            );
+        }
+    }
+}
+
 /// Asserts that all engines give the evaluator's bits.
 pub(crate) fn assert_equal(graph: &QGraph, inputs: &[Vec<f32>], what: &str) {
     let expected = evaluate(graph, inputs);

@@ -58,6 +58,8 @@ fn plan(target: &Target, integer: bool) -> Plan {
         name: "peak".into(),
         target: target.clone(),
         batch: 1,
+        head: 1,
+        carried_bytes: 0,
         arena_bytes: bytes.next_multiple_of(64),
         weights: Arc::new(Bytes::zeroed(0)),
         consts: Arc::new(Bytes::zeroed(bytes)),
