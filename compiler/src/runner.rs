@@ -64,7 +64,7 @@ pub fn compile(plan: Arc<Plan>, engine: Engine) -> Result<Box<DynModel>> {
 
 enum Ready {
     Compiled { plan: Arc<Plan>, model: Box<DynModel>, arena: Bytes },
-    Evaluated { graph: QGraph, values: Vec<(String, Vec<f32>)> },
+    Evaluated { graph: Box<QGraph>, values: Vec<(String, Vec<f32>)> },
 }
 
 /// A network with its buffers. See the module.
@@ -82,7 +82,7 @@ impl Runner {
             if options.batch != 1 {
                 return Err(Error::new(Stage::Run, "batch", "the evaluator runs one image at a time"));
             }
-            let ready = Ready::Evaluated { graph: graph.clone(), values: Vec::new() };
+            let ready = Ready::Evaluated { graph: Box::new(graph.clone()), values: Vec::new() };
             return Ok(Runner { ready, keep_values, outputs: Vec::new() });
         }
         let plan = Arc::new(lower::schedule(graph, target, options)?);

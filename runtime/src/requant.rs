@@ -58,7 +58,7 @@ pub fn rne(y: f32) -> f32 {
 
 /// An accumulator becomes an activation: `clamp(rne(fma(f32(acc), scale, bias)), lo, hi)`.
 ///
-/// `bias` is the zero point of the output as f32, or the residual term (see [`residual`]).
+/// `bias` is the zero point of the output as f32, or what a residual added (an inner fused multiply-add).
 /// The clamp to integers `lo..=hi` commutes with rounding, so it is made first, which keeps every
 /// intermediate value small.
 #[inline(always)]

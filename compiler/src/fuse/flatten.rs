@@ -1,4 +1,4 @@
-//! Turns a flatten followed by a dense layer into a convolution whose kernel is the whole image, and a reshape of its [N,M,1,1]
+//! Turns a flatten followed by a dense layer into a convolution whose kernel is the whole image, and a reshape of its `[N,M,1,1]`
 //! result: in a blocked or channels-last layout the flatten would move every element, the reshape of one pixel moves none.
 
 use super::event::{Event, left, made};

@@ -13,7 +13,7 @@ pub(super) fn input_axis(op: &Op, rank: usize) -> usize {
     output_axis(op, rank)
 }
 
-/// Makes the layer give scale[m]·y + shift[m] instead of y. `Err` (nothing changed) if a number leaves the range of f32.
+/// Makes the layer give `scale[m]·y + shift[m]` instead of y. `Err` (nothing changed) if a number leaves the range of f32.
 pub(super) fn scale_outputs(graph: &mut Graph, k: usize, scale: &[f64], shift: &[f64]) -> Result<(), String> {
     let (weight, bias) = parameters(graph, k)?;
     let op = &graph.nodes[k].op;
@@ -26,7 +26,7 @@ pub(super) fn scale_outputs(graph: &mut Graph, k: usize, scale: &[f64], shift: &
     Ok(())
 }
 
-/// Makes the layer read x where it read scale[c]·x + shift[c]; exact only where no padding is read, unless every shift is 0.
+/// Makes the layer read x where it read `scale[c]·x + shift[c]`; exact only where no padding is read, unless every shift is 0.
 /// `Err` (nothing changed) if a number leaves the range of f32.
 pub(super) fn scale_inputs(graph: &mut Graph, k: usize, scale: &[f64], shift: &[f64]) -> Result<(), String> {
     let (weight, bias) = parameters(graph, k)?;

@@ -153,15 +153,15 @@ pub struct SliceAxis {
 /// An operator. Input positions are stated at each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// Inputs: x [N,C,H,W], weight [M,C/groups,kh,kw] (constant), bias [M] (constant), then the residual if the
+    /// Inputs: x `[N,C,H,W]`, weight `[M,C/groups,kh,kw]` (constant), bias `[M]` (constant), then the residual if the
     /// epilogue has one. Import always gives a bias, of zeros if need be.
     Conv(Conv),
-    /// Inputs: x [N,C,H,W], weight [C,M/groups,kh,kw] (constant), bias [M] (constant).
+    /// Inputs: x `[N,C,H,W]`, weight `[C,M/groups,kh,kw]` (constant), bias `[M]` (constant).
     ConvTranspose(ConvTranspose),
-    /// `y[.., m] = Σ_k x[.., k]·w[m, k] + b[m]`. Inputs: x [.., K], weight [M, K] (constant), bias [M] (constant), then
+    /// `y[.., m] = Σ_k x[.., k]·w[m, k] + b[m]`. Inputs: x `[.., K]`, weight `[M, K]` (constant), bias `[M]` (constant), then
     /// the residual if the epilogue has one.
     Dense(Epilogue),
-    /// Per channel (axis 1): gamma·(x − mean)/√(var + epsilon) + beta. Inputs: x, gamma, beta, mean, var ([C] constants).
+    /// Per channel (axis 1): gamma·(x − mean)/√(var + epsilon) + beta. Inputs: x, gamma, beta, mean, var (constants `[C]`).
     BatchNorm {
         /// Added to the variance.
         epsilon: f32,
@@ -177,9 +177,9 @@ pub enum Op {
         /// Counted from 0.
         axis: usize,
     },
-    /// Inputs: x [N,C,H,W].
+    /// Inputs: x `[N,C,H,W]`.
     Pool(Pool),
-    /// [N,C,H,W] → [N,C,1,1].
+    /// `[N,C,H,W]` → `[N,C,1,1]`.
     GlobalPool(GlobalPool),
     /// Same elements in row-major order; covers Flatten, Squeeze, Unsqueeze. The shape is the output's.
     Reshape(Vec<usize>),
@@ -192,7 +192,7 @@ pub enum Op {
         /// What they are.
         value: f32,
     },
-    /// Inputs: x [N,C,H,W].
+    /// Inputs: x `[N,C,H,W]`.
     Resize(Resize),
     /// One entry per axis.
     Slice(Vec<SliceAxis>),

@@ -331,7 +331,7 @@ fn resize_shape(resize: &Resize, x: &[usize]) -> Infer<Vec<usize>> {
 fn slice_extent(extent: usize, axis: &SliceAxis) -> Infer<usize> {
     let steps = isize::try_from(axis.count).ok().and_then(|n| n.checked_sub(1));
     let last = steps.and_then(|n| n.checked_mul(axis.step)).and_then(|d| axis.start.checked_add_signed(d));
-    if axis.count == 0 || axis.step == 0 || axis.start >= extent || !last.is_some_and(|l| l < extent) {
+    if axis.count == 0 || axis.step == 0 || axis.start >= extent || last.is_none_or(|l| l >= extent) {
         return Err(format!(
             "{} indices from {} by {} are not all in 0..{extent}",
             axis.count, axis.start, axis.step

@@ -305,20 +305,19 @@ impl Analysis<'_> {
             }
         }
         // Slices of one storage must agree on the content of the common halo.
-        for v in 0..count {
+        for (v, fill) in fills.iter_mut().enumerate() {
             let root = self.sharing.root(v).0;
             let sum_fill =
                 |w: &[u32]| w.iter().copied().find(|&f| f != 0 && f != f32::NEG_INFINITY.to_bits());
             if self.sharing.sliced[root]
-                && fills[v].is_some()
+                && fill.is_some()
                 && wanted[root].iter().any(|&w| w != wanted[root][0])
             {
                 let f32_fill = (g.values[v].ty == QType::F32).then_some(0);
-                fills[v] = f32_fill.or(sum_fill(&wanted[root]));
+                *fill = f32_fill.or(sum_fill(&wanted[root]));
             }
         }
         let mut storage = vec![None; count];
-        let mut lasting = vec![true; count];
         let mut places = Vec::with_capacity(count);
         for v in 0..count {
             let (root, offset) = self.sharing.root(v);
@@ -359,9 +358,8 @@ impl Analysis<'_> {
                 };
                 Place { base, layout }
             };
-            lasting[v] = keep_values;
             places.push(place);
         }
-        Memory { places, fills, staged, lasting, tail, carried_bytes }
+        Memory { places, fills, staged, lasting: vec![keep_values; count], tail, carried_bytes }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn pads(node: &NodeContext) -> Outcome<[usize; 4]> {
     }
 }
 
-/// Refuses inputs that are not [N,C,H,W]; returns H and W.
+/// Refuses inputs that are not `[N,C,H,W]`; returns H and W.
 pub(super) fn spatial(node: &NodeContext, k: usize) -> Outcome<[usize; 2]> {
     match node.shape(k)?[..] {
         [n, c, h, w] if n * c > 0 && h * w > 0 => Ok([h, w]),

@@ -1,6 +1,6 @@
 //! Gemm and MatMul with a constant.
 //!
-//! In: a node. Out: Dense with weight [M,K] and bias [M], around it what the constant on the left or a wide addend needs. Holds:
+//! In: a node. Out: Dense with weight `[M,K]` and bias `[M]`, around it what the constant on the left or a wide addend needs. Holds:
 //! scale factors are folded into the constants. Not here: products of two computed tensors, which are refused.
 
 use super::Outcome;
@@ -29,7 +29,7 @@ fn zeros(node: &mut NodeContext, channels: usize) -> Outcome<ValueId> {
     node.constant("bias", &Literal::floats([channels], vec![0.0; channels]))
 }
 
-/// The constant matrix [M,K] as a value of the graph, under its own name if it is used as it stands.
+/// The constant matrix `[M,K]` as a value of the graph, under its own name if it is used as it stands.
 fn weight(node: &mut NodeContext, k: usize, swap: bool, factor: f32) -> Outcome<(ValueId, usize)> {
     let matrix = node.required(k, "matrix")?;
     if matrix.shape.len() == 2 && !swap && factor == 1.0 {

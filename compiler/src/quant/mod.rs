@@ -1,10 +1,10 @@
 //! Quantization: fused float graph and profile → integer graph. Float ends here, but for what is kept.
 //!
 //! In three phases, each a function of the ones before:
-//! - [`decide`]: which nodes run in integers, which give float from integers, which stay in float and why.
-//! - [`ranges`]: scale and zero point of every value that is ever u8; values that moves copy share one.
-//! - emission, node by node, by the operator's room: [`conv`] (with [`weights`]), [`elementwise`], [`pools`], [`moves`],
-//!   [`resize`]. Each room knows the integer and the float form of its operators; [`emit`] gives an operand in the form
+//! - `decide`: which nodes run in integers, which give float from integers, which stay in float and why.
+//! - `ranges`: scale and zero point of every value that is ever u8; values that moves copy share one.
+//! - emission, node by node, by the operator's room: `conv` (with `weights`), `elementwise`, `pools`, `moves`,
+//!   `resize`. Each room knows the integer and the float form of its operators; `emit` gives an operand in the form
 //!   that is asked for, and converts between the two where integer and float nodes meet.
 //!
 //! [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an

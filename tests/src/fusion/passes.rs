@@ -1,8 +1,8 @@
 //! What fusion does beyond MXNet's list, pass by pass: goldens for what is worth reading, counts for variants.
 
 use super::net::Net;
-use super::{fused, golden, same};
-use qgraph_compiler::fuse::{self, Options, PASSES, fuse_with};
+use super::{fused, golden};
+use qgraph_compiler::fuse;
 use qgraph_compiler::graph::*;
 
 const X: [usize; 4] = [1, 4, 6, 6];

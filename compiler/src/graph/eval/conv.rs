@@ -10,7 +10,7 @@ fn valid(outputs: usize, stride: usize, offset: usize, pad: usize, extent: usize
     first..end.max(first)
 }
 
-/// Operands: x [N,C,H,W], weight [M,C/groups,kh,kw], bias [M].
+/// Operands: x `[N,C,H,W]`, weight `[M,C/groups,kh,kw]`, bias `[M]`.
 pub(super) fn conv(c: &Conv, operands: &[&Tensor], shape: &[usize]) -> Tensor {
     let (x, weight, bias) = (operands[0], operands[1], operands[2]);
     let (channels, [h, w]) = (x.shape[1], [x.shape[2], x.shape[3]]);
@@ -49,7 +49,7 @@ pub(super) fn conv(c: &Conv, operands: &[&Tensor], shape: &[usize]) -> Tensor {
     Tensor::new(shape, y)
 }
 
-/// Operands: x [N,C,H,W], weight [C,M/groups,kh,kw], bias [M].
+/// Operands: x `[N,C,H,W]`, weight `[C,M/groups,kh,kw]`, bias `[M]`.
 pub(super) fn transposed(c: &ConvTranspose, operands: &[&Tensor], shape: &[usize]) -> Tensor {
     let (x, weight, bias) = (operands[0], operands[1], operands[2]);
     let (channels, [h, w]) = (x.shape[1], [x.shape[2], x.shape[3]]);
@@ -85,7 +85,7 @@ pub(super) fn transposed(c: &ConvTranspose, operands: &[&Tensor], shape: &[usize
     Tensor::new(shape, y)
 }
 
-/// Operands: x [.., K], weight [M, K], bias [M].
+/// Operands: x `[.., K]`, weight `[M, K]`, bias `[M]`.
 pub(super) fn dense(operands: &[&Tensor], shape: &[usize]) -> Tensor {
     let (x, weight, bias) = (operands[0], operands[1], operands[2]);
     let (outputs, inputs) = (weight.shape[0], weight.shape[1]);

@@ -93,7 +93,7 @@ pub(super) fn softmax(x: &Tensor, axis: usize) -> Tensor {
     Tensor::new(x.shape.clone(), y)
 }
 
-/// x [N,C,H,W], or any rank with channels along axis 1.
+/// x `[N,C,H,W]`, or any rank with channels along axis 1.
 pub(super) fn lrn(x: &Tensor, size: usize, [alpha, beta, bias]: [f32; 3]) -> Tensor {
     let inner: usize = x.shape[2..].iter().product();
     let image = x.shape[1] * inner;

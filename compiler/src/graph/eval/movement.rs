@@ -107,7 +107,7 @@ fn taps(r: &Resize, axis: usize, input: usize) -> Vec<(usize, usize, f32)> {
     (0..r.output[axis]).map(tap).collect()
 }
 
-/// x [N,C,H,W].
+/// x `[N,C,H,W]`.
 pub(super) fn resize(r: &Resize, x: &Tensor, shape: &[usize]) -> Tensor {
     let [h, w] = [x.shape[2], x.shape[3]];
     let (rows, cols) = (taps(r, 0, h), taps(r, 1, w));

@@ -2,7 +2,7 @@
 
 use crate::graph::{GlobalPool, Pool, PoolKind, Tensor};
 
-/// x [N,C,H,W].
+/// x `[N,C,H,W]`.
 pub(super) fn pool(p: &Pool, x: &Tensor, shape: &[usize]) -> Tensor {
     let [h, w] = [x.shape[2], x.shape[3]];
     let [oh, ow] = [shape[2], shape[3]];
@@ -40,7 +40,7 @@ pub(super) fn pool(p: &Pool, x: &Tensor, shape: &[usize]) -> Tensor {
     Tensor::new(shape, y)
 }
 
-/// x [N,C,H,W] → [N,C,1,1].
+/// x `[N,C,H,W]` → `[N,C,1,1]`.
 pub(super) fn global(kind: GlobalPool, x: &Tensor, shape: &[usize]) -> Tensor {
     let plane = x.shape[2] * x.shape[3];
     let reduce = |v: &[f32]| match kind {

@@ -72,7 +72,7 @@ impl Element for f32 {
     }
 }
 
-/// acc[p][m] += Σ_k patch[k][p] · weights[k][m], for k in order.
+/// `acc[p][m] += Σ_k patch[k][p] · weights[k][m]`, for k in order.
 pub(super) fn sum<E: Element>(
     acc: &mut Tile<E::Sum>,
     patch: &[[E::Sum; POSITIONS]],
@@ -113,7 +113,7 @@ impl Geometry<'_> {
         first + b * BLOCK..first + self.weights.co.min((b + 1) * BLOCK)
     }
 
-    /// The stored weights in the order of the sum: [groups · blocks][taps][16].
+    /// The stored weights in the order of the sum: `[groups · blocks][taps][16]`.
     fn unpack<W: Copy + Default>(&self, stored: &[W]) -> Vec<[W; BLOCK]> {
         let WeightShape { groups, kernel: [kh, kw], ci, .. } = self.weights;
         let mut out = vec![[W::default(); BLOCK]; groups * self.blocks() * self.taps()];

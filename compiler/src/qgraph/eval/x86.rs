@@ -10,7 +10,7 @@ pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// acc[p][m] += Σ_k patch[k][p] · weights[k][m]
+/// `acc[p][m] += Σ_k patch[k][p] · weights[k][m]`
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn sum_i32(acc: &mut Tile<i32>, patch: &[[i32; POSITIONS]], weights: &[[i8; BLOCK]]) {
     let mut sums = acc.map(|sums| {
@@ -37,7 +37,7 @@ pub(super) fn sum_i32(acc: &mut Tile<i32>, patch: &[[i32; POSITIONS]], weights: 
     }
 }
 
-/// acc[p][m] = fma(patch[k][p], weights[k][m], acc[p][m]) for k in order
+/// `acc[p][m] = fma(patch[k][p], weights[k][m], acc[p][m])` for k in order
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn sum_f32(acc: &mut Tile<f32>, patch: &[[f32; POSITIONS]], weights: &[[f32; BLOCK]]) {
     // SAFETY: each half is 8 f32, 32 bytes.
