@@ -2,7 +2,7 @@
 //! result: in a blocked or channels-last layout the flatten would move every element, the reshape of one pixel moves none.
 
 use super::event::{Event, left, made};
-use super::rewrite::{node_name, set_constant, shown, sweep};
+use super::rewrite::{set_constant, shown, sweep};
 use crate::graph::{Conv, Graph, Node, Op, Tensor, ValueId};
 
 pub(super) const PASS: &str = "flatten";
@@ -50,7 +50,7 @@ fn rewrite(graph: &mut Graph, k: usize, image: ValueId, [c, h, w]: [usize; 3]) {
     if epilogue.residual {
         // The residual must have the convolution's shape.
         let residual = graph.nodes[k].inputs[3];
-        let name = node_name(graph, format!("{}/residual", graph.nodes[k].name));
+        let name = graph.free_node_name(format!("{}/residual", graph.nodes[k].name));
         let shape = vec![rows, outputs, 1, 1];
         let value = graph.add_value(name.clone(), shape.clone());
         graph.nodes.insert(k, Node { name, op: Op::Reshape(shape), inputs: vec![residual], output: value });
@@ -69,7 +69,7 @@ fn rewrite(graph: &mut Graph, k: usize, image: ValueId, [c, h, w]: [usize; 3]) {
     });
     let pixel = graph.add_value(format!("{}/image", graph.value(output).name), [rows, outputs, 1, 1]);
     graph.nodes[k].output = pixel;
-    let name = node_name(graph, format!("{}/flatten", graph.nodes[k].name));
+    let name = graph.free_node_name(format!("{}/flatten", graph.nodes[k].name));
     let reshape = Node { name, op: Op::Reshape(vec![rows, outputs]), inputs: vec![pixel], output };
     graph.nodes.insert(k + 1, reshape);
 }

@@ -77,13 +77,6 @@ pub(super) fn set_constant(graph: &mut Graph, k: usize, position: usize, role: &
     }
 }
 
-/// A node name that is free, made from `name`.
-pub(super) fn node_name(graph: &Graph, name: String) -> String {
-    let taken = |n: &str| graph.nodes.iter().any(|node| node.name == n);
-    let numbered = (1..).map(|k| format!("{name}_{k}"));
-    std::iter::once(name.clone()).chain(numbered).find(|n| !taken(n)).unwrap_or(name)
-}
-
 /// The one number that a constant holds, however often.
 pub(super) fn uniform(graph: &Graph, id: ValueId) -> Option<f32> {
     let data = &graph.constant(id)?.data;

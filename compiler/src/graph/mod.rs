@@ -113,7 +113,7 @@ impl Graph {
 
     /// Adds a value without content. The name is made unique by a suffix if it is taken.
     pub fn add_value(&mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>) -> ValueId {
-        let name = self.unique_name(name.into());
+        let name = free_name(name.into(), |n| self.values.iter().any(|v| v.name == n));
         self.values.push(Value { name, shape: shape.into(), data: None });
         ValueId(self.values.len() as u32 - 1)
     }
@@ -132,7 +132,8 @@ impl Graph {
         id
     }
 
-    /// Appends a node whose output shape follows from `op` and the inputs ([`shape::infer`]).
+    /// Appends a node whose output shape follows from `op` and the inputs ([`shape::infer`]). Node and output get `name`, each
+    /// made unique by a suffix if it is taken.
     pub fn add_node(
         &mut self,
         name: impl Into<String>,
@@ -143,6 +144,7 @@ impl Graph {
         let shapes: Vec<&[usize]> = inputs.iter().map(|&i| self.shape(i)).collect();
         let shape = shape::infer(&op, &shapes)?;
         let output = self.add_value(name.clone(), shape);
+        let name = self.free_node_name(name);
         self.nodes.push(Node { name, op, inputs, output });
         Ok(output)
     }
@@ -204,11 +206,15 @@ impl Graph {
         self.outputs.iter_mut().for_each(renumber);
     }
 
-    fn unique_name(&self, name: String) -> String {
-        let taken = |n: &str| self.values.iter().any(|v| v.name == n);
-        if !taken(&name) {
-            return name;
-        }
-        (1..).map(|k| format!("{name}_{k}")).find(|n| !taken(n)).expect("some number is free")
+    /// `name` if no node has it, else `name` with the first number that is free.
+    pub fn free_node_name(&self, name: impl Into<String>) -> String {
+        free_name(name.into(), |n| self.nodes.iter().any(|node| node.name == n))
     }
+}
+
+fn free_name(name: String, taken: impl Fn(&str) -> bool) -> String {
+    if !taken(&name) {
+        return name;
+    }
+    (1..).map(|k| format!("{name}_{k}")).find(|n| !taken(n)).expect("some number is free")
 }

@@ -472,6 +472,57 @@ fn outputs_keep_their_names() {
     assert_eq!(fused.outputs.len(), 5);
 }
 
+/// Something for every pass, and the counts in the report.
+#[test]
+fn every_pass_at_work() {
+    let graph = case("every_pass", |net, x| {
+        let same = net.node("same", Op::Identity, &[x]);
+        net.relu("unread", same);
+        let pad = net.pad("pad", same, 1, 0.0);
+        let conv = net.conv("conv", pad, 4, 3, 0);
+        let bn = net.batch_norm("bn", conv);
+        let gained = net.by("gained", Binary::Mul, same, 1.5);
+        let add = net.add("add", bn, gained);
+        let twin = net.add("twin", bn, gained);
+        let relu = net.relu("relu", add);
+        let relu6 = net.unary("relu6", twin, Unary::Clip { lo: 0.0, hi: 6.0 });
+        let both = net.concat("both", 1, &[relu, relu6]);
+        let clip = net.unary("clip", both, Unary::Clip { lo: 1.0, hi: 7.0 });
+        let again = net.relu("again", clip);
+        let swish = hard_swish(net, again, 0);
+        let scaled = net.by("scaled", Binary::Mul, swish, 2.0);
+        let shifted = net.by("shifted", Binary::Add, scaled, 0.5);
+        let pool = net.average("pool", shifted);
+        let two = net.constant("two", &[1], &[2.0]);
+        let four = net.binary("four", Binary::Mul, two, two);
+        let quarter = net.binary("quarter", Binary::Div, pool, four);
+        let normal = net.conv("normal", quarter, 4, 1, 0);
+        let last = net.node("last", Op::Transpose(vec![0, 2, 3, 1]), &[normal]);
+        let tanh = net.unary("tanh", last, Unary::Tanh);
+        let first = net.node("first", Op::Transpose(vec![0, 3, 1, 2]), &[tanh]);
+        let flat = net.flatten("flatten", first);
+        net.dense("fc", flat, 3)
+    });
+    let (_, events) = fused(&graph);
+    for pass in fuse::PASSES {
+        assert!(events.iter().any(|e| e.done && e.pass == pass.name), "{} had nothing to do", pass.name);
+    }
+    golden("every_pass", &graph);
+    let report = fuse::report(&events);
+    let (counts, list) = report.split_once('\n').unwrap();
+    let made = "19 fused (identity 2, constant 1, common 1, dead 3, movement 1, pattern 1, clamp 1, sink 1, affine-merge 1, \
+                affine-after 1, affine-before 1, pad 1, residual 1, activation 1, flatten 1, affine-normal 1)";
+    assert_eq!(counts, format!("{made}, 4 declined (activation 2, affine-normal 2)"));
+    let lines: String = events.iter().map(|e| format!("  {e}\n")).collect();
+    assert_eq!(list, lines);
+}
+
+#[test]
+fn an_unknown_pass_is_an_error() {
+    let error = fuse::Options::default().set("batchnorm", true).unwrap_err().to_string();
+    assert!(error.contains("batchnorm") && error.contains("affine-after"), "{error}");
+}
+
 #[test]
 fn an_invalid_graph_is_an_error() {
     let mut graph = case("invalid", |net, x| net.relu("relu", x));
