@@ -1,6 +1,7 @@
 //! The error of every stage: which stage, which node, what is wrong and what cures it.
 
 use std::fmt;
+use std::path::Path;
 
 /// A verb of the pipeline, for errors and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +73,20 @@ impl Error {
     pub fn all(stage: Stage, problems: Vec<Problem>) -> Result<()> {
         if problems.is_empty() { Ok(()) } else { Err(Error { stage, problems }) }
     }
+
+    /// Says which file it is about: before every subject that does not begin with it already.
+    #[must_use]
+    pub fn in_file(mut self, path: &Path) -> Self {
+        let file = path.display().to_string();
+        for p in &mut self.problems {
+            match p.subject.strip_prefix(&file) {
+                Some(rest) if rest.is_empty() || rest.starts_with(':') => {}
+                _ if p.subject.is_empty() => p.subject.clone_from(&file),
+                _ => p.subject = format!("{file}: {}", p.subject),
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for Error {
@@ -96,3 +111,19 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_file_once() {
+        let problem = |subject: &str| Problem { subject: subject.into(), message: "is wrong".into() };
+        let problems = ["", "conv1", "a.onnx", "a.onnx: conv2", "a.onnx:7", "a.onnx2"].map(problem).to_vec();
+        let error = Error { stage: Stage::Import, problems }.in_file("a.onnx".as_ref());
+        let subjects: Vec<&str> = error.problems.iter().map(|p| p.subject.as_str()).collect();
+        let expected = ["a.onnx", "a.onnx: conv1", "a.onnx", "a.onnx: conv2", "a.onnx:7", "a.onnx: a.onnx2"];
+        assert_eq!(subjects, expected);
+        assert_eq!(error.clone().in_file("a.onnx".as_ref()), error);
+    }
+}

@@ -25,6 +25,7 @@ pub mod graph;
 pub mod jit;
 pub mod kernel;
 pub mod lower;
+pub mod magic;
 pub mod onnx;
 pub mod pipeline;
 pub mod plan;

@@ -138,13 +138,7 @@ impl Profile {
         let text = std::fs::read_to_string(path).map_err(|e| {
             failure(&name, format!("cannot be read ({e}): give a profile made by calibration"))
         })?;
-        Profile::from_text(&text).map_err(|mut e| {
-            for p in &mut e.problems {
-                p.subject =
-                    if p.subject.is_empty() { name.clone() } else { format!("{name}: {}", p.subject) };
-            }
-            e
-        })
+        Profile::from_text(&text).map_err(|e| e.in_file(path))
     }
 }
 

@@ -6,6 +6,7 @@
 use super::jpeg::{self, Refusal};
 use super::{Input, failure, resize_bilinear};
 use crate::error::Result;
+use crate::magic::Magic;
 use crate::preprocess::{ChannelOrder, InputLayout, Preprocess};
 use std::io::Cursor;
 use std::path::Path;
@@ -28,6 +29,9 @@ impl Pixels {
     fn decode(path: &Path) -> Result<Pixels> {
         let fail = |what: String| failure(path, format!("{what}: give a readable PNG or JPEG"));
         let bytes = std::fs::read(path).map_err(|e| fail(format!("cannot be read ({e})")))?;
+        if Magic::of(&bytes) == Magic::LfsPointer {
+            return Err(failure(path, "is a git-LFS pointer, not the image: run `git lfs pull`"));
+        }
         if bytes.starts_with(b"\xff\xd8") {
             match jpeg::decode(&bytes) {
                 Ok(pixels) => return Ok(pixels),

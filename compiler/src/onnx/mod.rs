@@ -30,6 +30,7 @@ mod tensor;
 
 use crate::error::{Error, Result, Stage};
 use crate::graph::Graph;
+use crate::magic::Magic;
 use external::Folder;
 use prost::Message;
 use prost::bytes::Bytes;
@@ -51,7 +52,7 @@ pub struct Options {
     pub shapes: Vec<(String, Vec<usize>)>,
 }
 
-/// Reads a model file. External data is read from the model's folder only.
+/// Reads a model file; errors name it. External data is read from the model's folder only.
 pub fn import(path: &Path, options: &Options) -> Result<Graph> {
     let fail = |message: String| Error::new(Stage::Import, path.display().to_string(), message);
     let cannot = |e: std::io::Error| fail(format!("cannot read: {e}"));
@@ -68,12 +69,7 @@ pub fn import(path: &Path, options: &Options) -> Result<Graph> {
         return Err(fail("is larger than 2 GiB: save the weights as external data beside the model".into()));
     }
     let folder = Folder::of(path).map_err(cannot)?;
-    decode(bytes.into(), Some(folder), options).map_err(|mut e| {
-        for p in e.problems.iter_mut().filter(|p| p.subject.is_empty()) {
-            p.subject = path.display().to_string();
-        }
-        e
-    })
+    decode(bytes.into(), Some(folder), options).map_err(|e| e.in_file(path))
 }
 
 /// Reads a model from memory; external data is refused.
@@ -83,8 +79,16 @@ pub fn import_bytes(bytes: &[u8], options: &Options) -> Result<Graph> {
 
 fn decode(bytes: Bytes, folder: Option<Folder>, options: &Options) -> Result<Graph> {
     let fail = |message: &str| Error::new(Stage::Import, "", message);
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Err(fail("is a git-LFS pointer, not the model: run `git lfs pull`"));
+    match Magic::of(&bytes) {
+        Magic::Empty => return Err(fail("is empty: export or download it again")),
+        Magic::LfsPointer => {
+            return Err(fail("is a git-LFS pointer, not the model: run `git lfs pull`"));
+        }
+        Magic::Safetensors => {
+            let message = "is a .qgraph (or another safetensors file), not an ONNX model: give the float .onnx, or name it .qgraph";
+            return Err(fail(message));
+        }
+        Magic::Onnx | Magic::Other => {}
     }
     let model = proto::ModelProto::decode(bytes).map_err(|e| {
         fail(&format!("is not an ONNX model, or is damaged: {e}: export or download it again"))

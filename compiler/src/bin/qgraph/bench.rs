@@ -1,7 +1,7 @@
 //! `qgraph bench`: images per second, beside what the core could do at most.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, ShapeArgs};
+use crate::load::{self, EngineArg, Model, ShapeArgs, about};
 use crate::peak::{self, Peak};
 use crate::profile;
 use qgraph_compiler::blob::Bytes;
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Threads; they share the images of a batch, so --batch must be a multiple
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// Runs measured, after three that are not
+    /// Runs measured, after two to warm up [default: about two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     iters: Option<u32>,
     /// Who runs it [default: jit where this CPU can]
@@ -90,12 +90,13 @@ pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
     let (engine, target) = load::engine(args.engine)?;
     if engine == Engine::Eval {
-        return Err(Error::new(
-            Stage::Run,
-            "--engine eval",
-            "the evaluator is a definition, not for speed; use jit or interp",
-        )
-        .into());
+        let message = "the evaluator is a definition, not for speed; use jit or interp";
+        return Err(Error::new(Stage::Run, "--engine eval", message));
+    }
+    let (batch, threads) = (usize::from(args.batch), usize::from(args.threads));
+    if !batch.is_multiple_of(threads) {
+        let message = format!("threads share the images of a batch: --batch must be a multiple of {threads}");
+        return Err(Error::new(Stage::Run, "--threads", message));
     }
     let modes = match (&model, args.modes.is_empty()) {
         (_, false) => args.modes.clone(),
@@ -103,22 +104,26 @@ pub(crate) fn main(args: &Args) -> Done {
         (Model::Quantized(_), true) => vec![Mode::Int8],
     };
     let peak = if engine == Engine::Jit { peak::measure(&target) } else { None };
-    let mut rows = Vec::new();
+    let (mut rows, mut profiles) = (Vec::new(), String::new());
     for mode in modes {
-        let graph = graph(&model, mode)?;
-        let (batch, threads) = (args.batch.into(), args.threads.into());
-        let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
-        if args.profile {
-            let plan =
-                Arc::new(pipeline::schedule(&graph, &target, &Options { batch, ..Options::default() })?);
-            let of = peak.map_or(f64::NAN, |p| if mode == Mode::Int8 { p.int8 } else { p.float });
-            println!("{}", mode.name());
-            profile::print(&profile::measure(&plan, speed.runs)?, of);
-        }
-        rows.push((mode, speed));
+        let found = graph(&model, mode).and_then(|graph| {
+            let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
+            if args.profile {
+                let options = Options { batch, ..Options::default() };
+                let plan = Arc::new(pipeline::schedule(&graph, &target, &options)?);
+                let of = peak.map_or(f64::NAN, |p| if mode == Mode::Int8 { p.int8 } else { p.float });
+                profiles += &format!(
+                    "{}
+{}",
+                    mode.name(),
+                    profile::table(&profile::measure(&plan, speed.runs)?, of)
+                );
+            }
+            Ok((mode, speed))
+        });
+        rows.push(found.map_err(about(&args.model))?);
     }
-    report(args, engine, peak, &rows);
-    Ok(())
+    Ok(profiles + &report(args, engine, peak, &rows))
 }
 
 /// The network of a mode.
@@ -172,7 +177,7 @@ impl Worker {
     }
 }
 
-/// Measures a network: every thread runs `batch / threads` images at a time, all starting together.
+/// Measures a network: every thread runs `batch / threads` images at a time (`threads` divides `batch`), all starting together.
 pub(crate) fn measure(
     graph: &QGraph,
     engine: Engine,
@@ -181,10 +186,6 @@ pub(crate) fn measure(
     threads: usize,
     iters: Option<u32>,
 ) -> Result<Speed> {
-    if !batch.is_multiple_of(threads) {
-        let message = format!("threads share the images of a batch: --batch must be a multiple of {threads}");
-        return Err(Error::new(Stage::Run, "--threads", message));
-    }
     let options = Options { batch: batch / threads, ..Options::default() };
     let plan = Arc::new(pipeline::schedule(graph, target, &options)?);
     let gmac = plan.macs() as f64 / 1e9;
@@ -237,7 +238,7 @@ fn timed(workers: &mut [Worker], runs: usize) -> Result<Vec<Duration>> {
     })
 }
 
-fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)]) {
+fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)]) -> String {
     let percent = |mode: Mode, s: &Speed| {
         let peak = peak.map(|p| if mode == Mode::Int8 { p.int8 } else { p.float })?;
         Some(100.0 * s.gmac * 1e9 * s.median / (peak * f64::from(args.threads)))
@@ -261,18 +262,17 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)
                 })
             })
             .collect();
-        println!("{}", serde_json::Value::Array(rows));
-        return;
+        return format!("{}\n", serde_json::Value::Array(rows));
     }
-    if let Some(p) = peak {
-        println!("peak of one core: {:.0} GMAC/s int8, {:.0} GMAC/s f32", p.int8 / 1e9, p.float / 1e9);
-    }
-    println!("mode    images/s      best    GMAC  % of peak  speed-up");
+    let mut text = peak.map_or(String::new(), |p| {
+        format!("peak of one core: {:.0} GMAC/s int8, {:.0} GMAC/s f32\n", p.int8 / 1e9, p.float / 1e9)
+    });
+    text += "mode    images/s      best    GMAC  % of peak  speed-up\n";
     let base = rows.first().map_or(1.0, |r| r.1.median);
     for (mode, s) in rows {
         let percent = percent(*mode, s).map_or("     -".into(), |p| format!("{p:6.1}"));
-        println!(
-            "{:<6} {:>9.1} {:>9.1} {:>7.3} {percent:>10} {:>8.2}x",
+        text += &format!(
+            "{:<6} {:>9.1} {:>9.1} {:>7.3} {percent:>10} {:>8.2}x\n",
             mode.name(),
             s.median,
             s.best,
@@ -280,4 +280,5 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)
             s.median / base
         );
     }
+    text
 }

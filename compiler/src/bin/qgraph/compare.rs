@@ -1,13 +1,13 @@
 //! `qgraph compare`: the float network and its int8 form on the same labelled images.
 
-use crate::load::{self, EngineArg, PreprocessArgs, ShapeArgs};
+use crate::load::{self, EngineArg, PreprocessArgs, ShapeArgs, about};
 use crate::score::{Layers, Noise, Score, top};
 use crate::{Done, progress};
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::runner::Runner;
-use qgraph_compiler::{Error, Stage, pipeline};
+use qgraph_compiler::{Error, Result, Stage, pipeline};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -41,57 +41,61 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
-    #[command(flatten)]
     shapes: ShapeArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
 }
 
 pub(crate) fn main(args: &Args) -> Done {
     let imported = pipeline::import(&args.model, &args.shapes.options())?;
-    let float = pipeline::float(&pipeline::fuse(&imported)?.0)?;
+    let (of_float, of_int8) = (about(&args.model), about(&args.quantized));
+    let float = pipeline::fuse(&imported).and_then(|(g, _)| pipeline::float(&g)).map_err(of_float)?;
     let quantized = file::load(&args.quantized)?;
-    same_interface(&float, &quantized)?;
+    same_interface(&float, &quantized).map_err(of_int8)?;
     let (engine, target) = load::engine(args.engine)?;
     let preprocess = args.preprocess.over(quantized.preprocess.as_ref());
     let pick = args.limit.map_or(Pick::All, Pick::First);
     let samples = load::samples(&args.images, &float, &preprocess, args.labels.as_ref(), pick)?;
 
-    let keep = Options { keep_values: true, ..Options::default() };
-    let mut inner =
-        (Runner::new(&float, engine, &target, &keep)?, Runner::new(&quantized, engine, &target, &keep)?);
-    let mut fast = (
-        Runner::new(&float, engine, &target, &Options::default())?,
-        Runner::new(&quantized, engine, &target, &Options::default())?,
-    );
+    let runners = |keep_values| -> Result<[Runner; 2]> {
+        let options = Options { keep_values, ..Options::default() };
+        let float = Runner::new(&float, engine, &target, &options).map_err(of_float)?;
+        Ok([float, Runner::new(&quantized, engine, &target, &options).map_err(of_int8)?])
+    };
+    let (mut inner, mut fast) = (runners(true)?, runners(false)?);
     let bar = progress::bar("comparing", samples.len());
     let (mut float_score, mut int8_score) = (Score::default(), Score::default());
     let (mut outputs, mut layers) = (Noise::default(), Layers::new());
     let (mut images, mut agree) = (0usize, 0usize);
     for sample in samples {
         let sample = sample?;
-        let (a, b) = if images < LAYER_IMAGES {
-            let exact = inner.0.run(&sample.inputs)?.to_vec();
-            let found = inner.1.run(&sample.inputs)?.to_vec();
-            compare_values(&inner.0, &inner.1, &mut layers);
-            (exact, found)
-        } else {
-            (fast.0.run(&sample.inputs)?.to_vec(), fast.1.run(&sample.inputs)?.to_vec())
-        };
-        images += 1;
-        a.iter().zip(&b).for_each(|(a, b)| outputs.add(a, b));
+        let [float, int8] = if images < LAYER_IMAGES { &mut inner } else { &mut fast };
+        let a = float.run(&sample.inputs).map_err(of_float)?;
+        let b = int8.run(&sample.inputs).map_err(of_int8)?;
+        a.iter().zip(b).for_each(|(a, b)| outputs.add(a, b));
         agree += usize::from(top(&a[0], 1) == top(&b[0], 1));
         if let Some(label) = sample.label {
+            if label >= a[0].len() {
+                let message = format!(
+                    "its label is {label}, but the output has {} values: give labels from 0",
+                    a[0].len()
+                );
+                return Err(Error::new(Stage::Data, sample.name, message));
+            }
             float_score.add(&a[0], label);
             int8_score.add(&b[0], label);
         }
+        if images < LAYER_IMAGES {
+            compare_values(float, int8, &mut layers);
+        }
+        images += 1;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    report(args, images, agree, [float_score, int8_score], &outputs, &layers, &quantized);
-    Ok(())
+    Ok(report(args, images, agree, [float_score, int8_score], &outputs, &layers, &quantized))
 }
 
-fn same_interface(float: &QGraph, quantized: &QGraph) -> Result<(), Error> {
+fn same_interface(float: &QGraph, quantized: &QGraph) -> Result<()> {
     let shapes = |g: &QGraph| -> Vec<Vec<usize>> {
         g.inputs.iter().chain(&g.outputs).map(|&i| g.value(i).shape.clone()).collect()
     };
@@ -99,8 +103,8 @@ fn same_interface(float: &QGraph, quantized: &QGraph) -> Result<(), Error> {
         return Ok(());
     }
     let message =
-        "the two networks have different inputs or outputs; quantize this very model, with the same --shape";
-    Err(Error::new(Stage::Run, "compare", message))
+        "has other inputs or outputs than the float network: quantize that very model, with the same --shape";
+    Err(Error::new(Stage::Run, "", message))
 }
 
 /// Adds the noise on every value that both networks have, in the order of the int8 network.
@@ -124,7 +128,7 @@ fn report(
     outputs: &Noise,
     layers: &Layers,
     quantized: &QGraph,
-) {
+) -> String {
     let agreement = agree as f64 / images.max(1) as f64;
     // In the order of computation.
     let rows = quantized.nodes.iter().filter_map(|n| {
@@ -152,20 +156,19 @@ fn report(
             "sqnr_db": outputs.db(),
             "layers": layers,
         });
-        println!("{report}");
-        return;
+        return format!("{report}\n");
     }
-    println!("{:<24} {:<48} SQNR dB", "node", "value");
+    let mut text = format!("{:<24} {:<48} SQNR dB\n", "node", "value");
     for (n, value, db) in rows {
-        println!("{:<24} {:<48} {db:7.1}", n.name, value);
+        text += &format!("{:<24} {:<48} {db:7.1}\n", n.name, value);
     }
-    println!();
     if float.images > 0 {
-        println!("{images} images      top-1    top-5");
-        println!("float       {:8.2}% {:7.2}%", 100.0 * f1, 100.0 * f5);
-        println!("int8        {:8.2}% {:7.2}%", 100.0 * q1, 100.0 * q5);
+        text += &format!("\n{:<12}{:>9} {:>8}\n", format!("{images} images"), "top-1", "top-5");
+        text += &format!("float       {:8.2}% {:7.2}%\n", 100.0 * f1, 100.0 * f5);
+        text += &format!("int8        {:8.2}% {:7.2}%\n", 100.0 * q1, 100.0 * q5);
     } else {
-        println!("{images} images without labels (give --labels for accuracy)");
+        text += &format!("\n{images} images without labels (give --labels for accuracy)\n");
     }
-    println!("agreement   {:8.2}%   SQNR of the outputs {:.1} dB", 100.0 * agreement, outputs.db());
+    let (agreement, db) = (100.0 * agreement, outputs.db());
+    text + &format!("agreement   {agreement:8.2}%   SQNR of the outputs {db:.1} dB\n")
 }

@@ -46,12 +46,8 @@ fn digits(records: &'static [u8], graph: &QGraph, preprocess: &Preprocess) -> Re
 pub(crate) fn main(args: &Args) -> Done {
     let (engine, target) = load::engine(args.engine)?;
     if engine == Engine::Eval {
-        return Err(Error::new(
-            Stage::Run,
-            "--engine eval",
-            "the evaluator is not for speed; use jit or interp",
-        )
-        .into());
+        let message = "the evaluator is not for speed; use jit or interp";
+        return Err(Error::new(Stage::Run, "--engine eval", message));
     }
     let preprocess = Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() };
     let imported = onnx::import_bytes(NETWORK, &onnx::Options::default())?;
@@ -89,22 +85,20 @@ pub(crate) fn main(args: &Args) -> Done {
                 "weight_bytes": r.4,
             })
         };
-        println!("{}", serde_json::Value::Array(rows.iter().map(row).collect()));
-        return Ok(());
+        return Ok(format!("{}\n", serde_json::Value::Array(rows.iter().map(row).collect())));
     }
-    println!(
-        "A CNN for handwritten digits, tested on {} that neither training nor calibration saw.",
-        test.len()
-    );
-    println!(
-        "Imported, fused, calibrated and quantized in {:.0} ms; engine {}, target {target}.\n",
+    let mut text = format!(
+        "A CNN for handwritten digits, tested on {} that neither training nor calibration saw.\n\
+         Imported, fused, calibrated and quantized in {:.0} ms; engine {}, target {target}.\n\n\
+         {:13}top-1    agrees   images/s   speed-up   weights\n",
+        test.len(),
         quantized_in.as_secs_f64() * 1e3,
-        engine.name()
+        engine.name(),
+        ""
     );
-    println!("             top-1    agrees   images/s   speed-up   weights");
     for (name, score, agree, speed, bytes) in &rows {
-        println!(
-            "{name:<12} {:5.1} %  {:5.1} %  {:>9.0}   {:>7.2}x  {:>5} kB",
+        text += &format!(
+            "{name:<12} {:5.1} %  {:5.1} %  {:>9.0}   {:>7.2}x  {:>5} kB\n",
             100.0 * score.fractions().0,
             100.0 * agree,
             speed.median,
@@ -112,7 +106,7 @@ pub(crate) fn main(args: &Args) -> Done {
             bytes.div_ceil(1000)
         );
     }
-    Ok(())
+    Ok(text)
 }
 
 fn quantize(imported: &Graph, preprocess: &Preprocess) -> Result<QGraph> {

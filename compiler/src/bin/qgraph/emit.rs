@@ -1,12 +1,11 @@
 //! `qgraph emit`: the text of any stage.
 
 use crate::Done;
-use crate::load::{Model, ShapeArgs};
+use crate::load::{Model, ShapeArgs, about};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Stage};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Print a stage of the compiler as text
@@ -24,14 +23,14 @@ pub(crate) struct Args {
     what: What,
     /// A .qgraph, or a float .onnx
     model: PathBuf,
-    /// What kernels are written for [default: the best here]
+    /// What kernels are written for [default: the best here; for asm, avx512vnni]
     #[arg(long, value_enum)]
     target: Option<TargetArg>,
     /// Images per run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// Write to a file instead of stdout
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     shapes: ShapeArgs,
@@ -63,33 +62,36 @@ enum TargetArg {
 
 pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
-    let target = match args.target {
-        Some(TargetArg::Portable) => Target::portable(),
-        Some(TargetArg::Avx512vnni) => Target::avx512vnni(),
-        None => Target::detect(),
+    let target = match (args.target, args.what) {
+        (Some(TargetArg::Portable), What::Asm) => {
+            let message = "there is machine code for avx512vnni only: leave --target out, or emit kernels";
+            return Err(Error::new(Stage::Jit, "--target portable", message).in_file(&args.model));
+        }
+        (Some(TargetArg::Portable), _) => Target::portable(),
+        // Machine code can be made anywhere, if not run.
+        (Some(TargetArg::Avx512vnni), _) | (None, What::Asm) => Target::avx512vnni(),
+        (None, _) => Target::detect(),
     };
     let from_plan = |what| -> Result<String, Error> {
         let options = Options { batch: args.batch.into(), ..Options::default() };
         pipeline::emit(pipeline::schedule(&model.runnable()?, &target, &options)?, what)
     };
+    let about = about(&args.model);
     let text = match (args.what, &model) {
         (What::Graph, Model::Float(graph)) => graph.to_string(),
-        (What::Fused, Model::Float(graph)) => pipeline::fuse(graph)?.0.to_string(),
+        (What::Fused, Model::Float(graph)) => pipeline::fuse(graph).map_err(about)?.0.to_string(),
         (What::Graph | What::Fused, Model::Quantized(_)) => {
             let message = "a .qgraph holds no float graph: give the .onnx, or emit qgraph";
-            return Err(Error::new(Stage::File, args.model.display().to_string(), message).into());
+            return Err(Error::new(Stage::File, args.model.display().to_string(), message));
         }
-        (What::Qgraph, model) => model.runnable()?.to_string(),
-        (What::Plan, _) => from_plan(Emit::Plan)?,
-        (What::Kernels, _) => from_plan(Emit::Kernels)?,
-        (What::Asm, _) => from_plan(Emit::Asm)?,
+        (What::Qgraph, model) => model.runnable().map_err(about)?.to_string(),
+        (What::Plan, _) => from_plan(Emit::Plan).map_err(about)?,
+        (What::Kernels, _) => from_plan(Emit::Kernels).map_err(about)?,
+        (What::Asm, _) => from_plan(Emit::Asm).map_err(about)?,
     };
-    match &args.output {
-        Some(path) => {
-            std::fs::write(path, text)?;
-            println!("wrote {}", path.display());
-        }
-        None => writeln!(std::io::stdout().lock(), "{}", text.trim_end())?,
-    }
-    Ok(())
+    let text = format!("{}\n", text.trim_end());
+    let Some(path) = &args.output else { return Ok(text) };
+    std::fs::write(path, text)
+        .map_err(|e| Error::new(Stage::File, path.display().to_string(), format!("cannot write: {e}")))?;
+    Ok(format!("wrote {}\n", path.display()))
 }

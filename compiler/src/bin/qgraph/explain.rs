@@ -1,7 +1,7 @@
 //! `qgraph explain`: every fusion made, every one declined, and why.
 
 use crate::Done;
-use crate::load::ShapeArgs;
+use crate::load::{ShapeArgs, about};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use qgraph_compiler::{fuse, pipeline};
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   qgraph explain model.onnx
-  qgraph explain model.onnx --without residual,activation")]
+  qgraph explain model.onnx --without residual,activation
+  qgraph explain model.onnx --shape data=1x3x224x224 --json")]
 pub(crate) struct Args {
     /// The float network
     model: PathBuf,
@@ -35,13 +36,11 @@ pub(crate) fn main(args: &Args) -> Done {
     for pass in &args.without {
         options.set(pass, false)?;
     }
-    let (fused, events) = fuse::fuse_with(&graph, &options)?;
+    let (fused, events) = fuse::fuse_with(&graph, &options).map_err(about(&args.model))?;
     if args.json {
         let event = |e: &fuse::Event| serde_json::json!({ "pass": e.pass, "node": e.node, "message": e.message, "done": e.done });
-        println!("{}", serde_json::Value::Array(events.iter().map(event).collect()));
-        return Ok(());
+        return Ok(format!("{}\n", serde_json::Value::Array(events.iter().map(event).collect())));
     }
-    print!("{}", fuse::report(&events));
-    println!("{} nodes became {}", graph.nodes.len(), fused.nodes.len());
-    Ok(())
+    let report = fuse::report(&events);
+    Ok(format!("{report}{} nodes became {}\n", graph.nodes.len(), fused.nodes.len()))
 }

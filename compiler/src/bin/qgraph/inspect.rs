@@ -1,7 +1,7 @@
 //! `qgraph inspect`: what is in a file.
 
 use crate::Done;
-use crate::load::{self, Model, ShapeArgs};
+use crate::load::{self, Model, ShapeArgs, about};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline;
 use qgraph_compiler::qgraph::QGraph;
@@ -26,8 +26,9 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
-    let graph = model.runnable()?;
-    let plan = pipeline::schedule(&graph, &Target::detect(), &Options::default())?;
+    let graph = model.runnable().map_err(about(&args.model))?;
+    let plan = pipeline::schedule(&graph, &Target::detect(), &Options::default());
+    let plan = plan.map_err(about(&args.model))?;
     let io = |ids: &[qgraph_compiler::qgraph::QValueId]| -> Vec<_> {
         let one = |&id| {
             let v = graph.value(id);
@@ -50,36 +51,35 @@ pub(crate) fn main(args: &Args) -> Done {
         "kernels": plan.kernels.len(),
     });
     if args.json {
-        println!("{report}");
-        return Ok(());
+        return Ok(format!("{report}\n"));
     }
-    print_text(&report, &graph);
-    Ok(())
+    Ok(text(&report, &graph))
 }
 
-fn print_text(report: &serde_json::Value, graph: &QGraph) {
+fn text(report: &serde_json::Value, graph: &QGraph) -> String {
     let field = |k: &str| report[k].to_string();
-    println!("{} ({})", graph.name, if report["quantized"] == true { "int8" } else { "float, fused" });
+    let kind = if report["quantized"] == true { "int8" } else { "float, fused" };
+    let mut text = format!("{} ({kind})\n", graph.name);
     for (kind, ids) in [("input", &graph.inputs), ("output", &graph.outputs)] {
         for &id in ids {
             let v = graph.value(id);
-            println!("{kind:<10} {} {:?} f32", v.name, v.shape);
+            text += &format!("{kind:<10} {} {:?} f32\n", v.name, v.shape);
         }
     }
     if let Some(p) = &graph.preprocess {
-        println!("preprocess {}", serde_json::to_string(p).unwrap_or_default());
+        text += &format!("preprocess {}\n", serde_json::to_string(p).unwrap_or_default());
     }
-    println!(
-        "size       {} nodes, {} bytes of weights, {} GMAC",
+    text += &format!(
+        "size       {} nodes, {} bytes of weights, {} GMAC\n",
         field("nodes"),
         field("weight_bytes"),
         field("gmac")
     );
     let (steps, kernels) = (field("steps"), field("kernels"));
-    println!(
-        "plan       {}: {steps} steps, {kernels} kernels, {} bytes of arena",
+    text += &format!(
+        "plan       {}: {steps} steps, {kernels} kernels, {} bytes of arena\n",
         report["target"].as_str().unwrap_or(""),
         field("arena_bytes")
     );
-    print!("{}", load::placement(graph));
+    text + &load::placement(graph)
 }

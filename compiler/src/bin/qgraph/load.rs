@@ -3,11 +3,14 @@
 use clap::Args;
 use qgraph_compiler::data::{Input, Options, Pick, Samples};
 use qgraph_compiler::graph::{Graph, Tensor};
-use qgraph_compiler::preprocess::{ChannelOrder, Preprocess};
+use qgraph_compiler::magic::{MAGIC_BYTES, Magic};
+use qgraph_compiler::preprocess::{ChannelOrder, InputLayout, Preprocess};
 use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::runner::Engine;
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Result, Stage, onnx, pipeline, quant};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How images become inputs.
@@ -30,14 +33,23 @@ pub(crate) struct PreprocessArgs {
     #[arg(long, value_name = "N")]
     crop: Option<u32>,
     /// Order of the colour channels
-    #[arg(long, value_name = "rgb|bgr")]
+    #[arg(long, value_name = "rgb|bgr", hide_possible_values = true)]
     order: Option<Order>,
+    /// Order of the input's axes
+    #[arg(long, value_name = "nchw|nhwc", hide_possible_values = true)]
+    layout: Option<Layout>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Order {
     Rgb,
     Bgr,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Layout {
+    Nchw,
+    Nhwc,
 }
 
 impl PreprocessArgs {
@@ -57,6 +69,11 @@ impl PreprocessArgs {
             Some(Order::Rgb) => ChannelOrder::Rgb,
             Some(Order::Bgr) => ChannelOrder::Bgr,
             None => p.order,
+        };
+        p.layout = match self.layout {
+            Some(Layout::Nchw) => InputLayout::Nchw,
+            Some(Layout::Nhwc) => InputLayout::Nhwc,
+            None => p.layout,
         };
         p
     }
@@ -99,22 +116,30 @@ pub(crate) enum EngineArg {
 pub(crate) fn engine(asked: Option<EngineArg>) -> Result<(Engine, Target)> {
     let target = Target::detect();
     let best = Engine::best(&target);
-    let engine = match asked {
+    if asked.is_none() && best != Engine::Jit {
+        crate::warn(format!("{NO_VNNI}: running the kernel interpreter, which is slow"));
+    }
+    Ok((choose(asked, best)?, target))
+}
+
+const NO_VNNI: &str = "this CPU has no AVX-512 VNNI, which machine code needs";
+
+/// What was asked for, if this machine can, whose best engine is `best`.
+fn choose(asked: Option<EngineArg>, best: Engine) -> Result<Engine> {
+    match asked {
         Some(EngineArg::Jit) if best != Engine::Jit => {
-            let message = "this CPU has no AVX-512 VNNI, which machine code needs; use --engine interp";
-            return Err(Error::new(Stage::Jit, "--engine jit", message));
+            Err(Error::new(Stage::Jit, "--engine jit", format!("{NO_VNNI}: use --engine interp")))
         }
-        Some(EngineArg::Jit) => Engine::Jit,
-        Some(EngineArg::Interp) => Engine::Interp,
-        Some(EngineArg::Eval) => Engine::Eval,
-        None => {
-            if best != Engine::Jit {
-                eprintln!("qgraph: this CPU has no AVX-512 VNNI: running the portable kernel interpreter");
-            }
-            best
-        }
-    };
-    Ok((engine, target))
+        Some(EngineArg::Jit) => Ok(Engine::Jit),
+        Some(EngineArg::Interp) => Ok(Engine::Interp),
+        Some(EngineArg::Eval) => Ok(Engine::Eval),
+        None => Ok(best),
+    }
+}
+
+/// Names the model in errors about its nodes. Errors about data and files name those already.
+pub(crate) fn about(model: &Path) -> impl Fn(Error) -> Error + Copy {
+    move |e| if matches!(e.stage, Stage::Data | Stage::File) { e } else { e.in_file(model) }
 }
 
 /// A model as the user named it.
@@ -126,16 +151,22 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    /// Opens by content: an ONNX file unless the name ends in `.qgraph`.
+    /// Opens a file that is what its name ends in, `.qgraph` or `.onnx` (if its content is the other, the reader says so), else what
+    /// its content begins like.
     pub(crate) fn open(path: &Path, shapes: &ShapeArgs) -> Result<Model> {
-        if path.extension().is_some_and(|e| e == "qgraph") {
-            if !shapes.shapes.is_empty() {
-                let message = "the shapes of a .qgraph are fixed; give --shape when quantizing";
-                return Err(Error::new(Stage::File, path.display().to_string(), message));
-            }
-            return file::load(path).map(Model::Quantized);
+        let quantized = match path.extension().and_then(|e| e.to_str()) {
+            Some("qgraph") => true,
+            Some("onnx") => false,
+            _ => magic(path) == Some(Magic::Safetensors),
+        };
+        if !quantized {
+            return pipeline::import(path, &shapes.options()).map(Model::Float);
         }
-        pipeline::import(path, &shapes.options()).map(Model::Float)
+        if !shapes.shapes.is_empty() {
+            let message = "the shapes of a .qgraph are fixed; give --shape when quantizing";
+            return Err(Error::new(Stage::File, path.display().to_string(), message));
+        }
+        file::load(path).map(Model::Quantized)
     }
 
     /// What runs: the file's graph, or the fused float network.
@@ -145,6 +176,16 @@ impl Model {
             Model::Quantized(graph) => Ok(graph.clone()),
         }
     }
+}
+
+/// What a file begins like, if it can be read: whoever reads it says why not.
+fn magic(path: &Path) -> Option<Magic> {
+    if !path.is_file() {
+        return None;
+    }
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(MAGIC_BYTES as u64).read_to_end(&mut start).ok()?;
+    Some(Magic::of(&start))
 }
 
 /// The inputs of an integer graph, for reading samples.
@@ -187,4 +228,31 @@ pub(crate) fn placement(graph: &QGraph) -> String {
         text.push_str(&format!("  float    {}: {reason}\n", p.node));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_vnni_interprets_and_refuses_machine_code() {
+        let best = Engine::Interp;
+        let refused = choose(Some(EngineArg::Jit), best).unwrap_err().to_string();
+        assert_eq!(refused, format!("jit: --engine jit: {NO_VNNI}: use --engine interp"));
+        assert_eq!(choose(None, best), Ok(Engine::Interp));
+        assert_eq!(choose(Some(EngineArg::Eval), best), Ok(Engine::Eval));
+        assert_eq!(choose(None, Engine::Jit), Ok(Engine::Jit));
+        assert_eq!(choose(Some(EngineArg::Interp), Engine::Jit), Ok(Engine::Interp));
+        // Portable kernels are never run by machine code, on no machine.
+        assert_eq!(Engine::best(&Target::portable()), Engine::Interp);
+    }
+
+    #[test]
+    fn shapes_are_a_name_and_extents() {
+        assert_eq!(shape("x=1x3x8x8"), Ok(("x".into(), vec![1, 3, 8, 8])));
+        assert_eq!(shape("a=b=7"), Ok(("a=b".into(), vec![7])));
+        for wrong in ["x", "x=", "x=1x", "x=1x0", "x=1x-3", "x=1,3", "x=99999999999999999999"] {
+            assert!(shape(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
-//! The `qgraph` command line: one subcommand a file. Results go to stdout, progress and warnings to stderr.
+//! The `qgraph` command line: one subcommand a file, each a function from its arguments to the text it prints. Only this file writes
+//! stdout; progress and warnings go to stderr.
 //!
-//! Exit codes: 0 done; 1 a bug or a failed write; 2 the user's input was refused (the message names stage, node and cure).
+//! Exit codes: 0 done; 1 the result could not be printed; 2 the user's input was refused (the message names stage, file or node, and cure).
 
 mod bench;
 mod compare;
@@ -17,14 +18,16 @@ mod run;
 mod score;
 
 use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Compiles float ONNX networks to calibrated int8 machine code, and runs them.
 #[derive(Parser)]
 #[command(
     name = "qgraph",
+    bin_name = "qgraph",
     version,
-    about,
     arg_required_else_help = true,
     after_help = "\
 First steps:
@@ -49,51 +52,54 @@ enum Command {
     Demo(demo::Args),
 }
 
-/// What a command can end with, other than success.
-enum Failure {
-    /// The compiler refused the input.
-    Refused(qgraph_compiler::Error),
-    /// Nobody reads the output any more.
-    Closed,
-    /// Writing failed.
-    Io(String),
-}
+/// What a command prints, or why it refused.
+type Done = qgraph_compiler::Result<String>;
 
-impl From<qgraph_compiler::Error> for Failure {
-    fn from(e: qgraph_compiler::Error) -> Self {
-        Failure::Refused(e)
+impl Command {
+    fn run(&self) -> Done {
+        match self {
+            Command::Quantize(args) => quantize::main(args),
+            Command::Run(args) => run::main(args),
+            Command::Compare(args) => compare::main(args),
+            Command::Bench(args) => bench::main(args),
+            Command::Inspect(args) => inspect::main(args),
+            Command::Explain(args) => explain::main(args),
+            Command::Emit(args) => emit::main(args),
+            Command::Demo(args) => demo::main(args),
+        }
     }
 }
-
-impl From<std::io::Error> for Failure {
-    fn from(e: std::io::Error) -> Self {
-        if e.kind() == std::io::ErrorKind::BrokenPipe { Failure::Closed } else { Failure::Io(e.to_string()) }
-    }
-}
-
-/// Result of a command.
-type Done = Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Quantize(args) => quantize::main(&args),
-        Command::Run(args) => run::main(&args),
-        Command::Compare(args) => compare::main(&args),
-        Command::Bench(args) => bench::main(&args),
-        Command::Inspect(args) => inspect::main(&args),
-        Command::Explain(args) => explain::main(&args),
-        Command::Emit(args) => emit::main(&args),
-        Command::Demo(args) => demo::main(&args),
-    };
-    match done {
-        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Refused(e)) => {
-            eprintln!("qgraph: {e}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Io(e)) => {
-            eprintln!("qgraph: {e}");
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command.run() {
+            Ok(text) => print(&text),
+            Err(e) => refuse(e),
+        },
+        // The help that was asked for is a result; the help for want of a command is not.
+        Err(e) if !e.use_stderr() => print(&e.to_string()),
+        Err(e) => refuse(e.to_string().trim_start_matches("error: ").trim_end()),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever closed the pipe has read enough.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            warn(format!("the result cannot be printed: {e}"));
             ExitCode::from(1)
         }
+        _ => ExitCode::SUCCESS,
     }
+}
+
+fn refuse(why: impl Display) -> ExitCode {
+    warn(why);
+    ExitCode::from(2)
+}
+
+/// Says something on stderr. (`eprintln` panics if nobody listens.)
+fn warn(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "qgraph: {what}");
 }

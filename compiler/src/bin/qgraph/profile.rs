@@ -67,24 +67,19 @@ fn clock() -> u64 {
     0
 }
 
-/// The table of the rows; `peak` in multiply-accumulates per second.
-pub(crate) fn print(rows: &[Row], peak: f64) {
+/// The rows as a table; `peak` in multiply-accumulates per second.
+pub(crate) fn table(rows: &[Row], peak: f64) -> String {
     let total: f64 = rows.iter().map(|r| r.us).sum();
-    println!("      us  % of run   GMAC/s  % of peak  layer: what  [kernels]");
+    let mut text = String::from("      us  % of run   GMAC/s  % of peak  layer: what  [kernels]\n");
     for r in rows {
         let rate = r.macs as f64 / r.us.max(1e-3) / 1e3;
         let (rate, percent) = match r.macs {
             0 => ("-".into(), "-".into()),
             _ => (format!("{rate:.1}"), format!("{:.1}", 1e11 * rate / peak)),
         };
-        let kernels = r.kernels.join(" ");
-        println!(
-            "{:>8.1} {:>9.1} {rate:>8} {percent:>10}  {}: {}  [{kernels}]",
-            r.us,
-            100.0 * r.us / total,
-            r.layer,
-            r.what
-        );
+        let (share, kernels) = (100.0 * r.us / total, r.kernels.join(" "));
+        text += &format!("{:>8.1} {share:>9.1} {rate:>8} {percent:>10}  ", r.us);
+        text += &format!("{}: {}  [{kernels}]\n", r.layer, r.what);
     }
-    println!("{total:>8.1}     100.0  sum of the steps");
+    text + &format!("{total:>8.1}     100.0  sum of the steps\n")
 }

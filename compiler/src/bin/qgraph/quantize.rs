@@ -1,12 +1,13 @@
 //! `qgraph quantize`: ONNX and samples in, `.qgraph` out.
 
-use crate::load::{PreprocessArgs, ShapeArgs, placement, samples, tensors};
+use crate::load::{PreprocessArgs, ShapeArgs, about, placement, samples, tensors};
 use crate::{Done, progress};
 use qgraph_compiler::calib::Profile;
 use qgraph_compiler::data::Pick;
-use qgraph_compiler::pipeline;
+use qgraph_compiler::graph::Graph;
 use qgraph_compiler::qgraph::file;
-use std::path::PathBuf;
+use qgraph_compiler::{Error, Result, Stage, pipeline};
+use std::path::{Path, PathBuf};
 
 /// Calibrate a float ONNX network on samples and write it as int8
 #[derive(clap::Args)]
@@ -14,7 +15,9 @@ use std::path::PathBuf;
 Examples:
   qgraph quantize mobilenet.onnx --calib images/ --samples 200 --mean 127.5 --std 127.5 --resize 256 --crop 224 -o mobilenet.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
-  qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph      (for timing only)")]
+  qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
+
+Ranges found on `random` noise are right for timing, meaningless for accuracy.")]
 pub(crate) struct Args {
     /// The float network
     model: PathBuf,
@@ -27,19 +30,19 @@ pub(crate) struct Args {
     /// At most so many samples, spread evenly over the set
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
-    /// Use the ranges of a saved profile instead of calibrating
-    #[arg(long, value_name = "FILE", conflicts_with = "calib")]
+    /// Use the ranges (and preprocessing) of a saved profile instead of calibrating
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["calib", "samples", "save_profile", "PreprocessArgs"])]
     profile: Option<PathBuf>,
-    /// Save the ranges found
+    /// Save the ranges found, as readable JSON
     #[arg(long, value_name = "FILE")]
     save_profile: Option<PathBuf>,
-    #[command(flatten)]
-    preprocess: PreprocessArgs,
-    #[command(flatten)]
-    shapes: ShapeArgs,
     /// Where the int8 network goes
     #[arg(short, long, value_name = "OUT.qgraph")]
     output: PathBuf,
+    #[command(flatten)]
+    shapes: ShapeArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -50,28 +53,46 @@ enum Mode {
 
 pub(crate) fn main(args: &Args) -> Done {
     let Mode::Naive = args.calib_mode;
+    check_output(&args.output)?;
+    let about = about(&args.model);
     let graph = pipeline::import(&args.model, &args.shapes.options())?;
-    let (fused, _) = pipeline::fuse(&graph)?;
+    let (fused, _) = pipeline::fuse(&graph).map_err(about)?;
     let profile = match (&args.profile, &args.calib) {
-        (Some(path), _) => Profile::load(path)?,
-        (None, calib) => calibrate(args, &fused, calib.as_deref().unwrap_or("random"))?,
+        (Some(path), _) => {
+            let profile = Profile::load(path)?;
+            profile.check_graph(&fused).map_err(|e| e.in_file(path))?;
+            profile
+        }
+        (None, calib) => calibrate(args, &fused, calib.as_deref().unwrap_or("random")).map_err(about)?,
     };
+    let quantized = pipeline::quantize(&fused, &profile).map_err(about)?;
+    let mut text = placement(&quantized);
     if let Some(path) = &args.save_profile {
         profile.save(path)?;
-        eprintln!("profile {}", path.display());
+        text += &format!("wrote {}\n", path.display());
     }
-    let quantized = pipeline::quantize(&fused, &profile)?;
-    print!("{}", placement(&quantized));
     file::save(&quantized, &args.output)?;
-    println!("wrote {}", args.output.display());
-    Ok(())
+    Ok(text + &format!("wrote {}\n", args.output.display()))
 }
 
-fn calibrate(
-    args: &Args,
-    fused: &qgraph_compiler::graph::Graph,
-    calib: &str,
-) -> qgraph_compiler::Result<Profile> {
+/// Refuses at once what would fail, or mislead, after a long calibration.
+fn check_output(path: &Path) -> Result<()> {
+    let fail = |message: &str| Err(Error::new(Stage::File, path.display().to_string(), message));
+    if path.extension().is_some_and(|e| e == "onnx") {
+        return fail("the int8 network is no ONNX model: name it OUT.qgraph");
+    }
+    if path.is_dir() {
+        return fail("is a folder: name the file in it");
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            fail("cannot write: its folder does not exist")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn calibrate(args: &Args, fused: &Graph, calib: &str) -> Result<Profile> {
     let preprocess = args.preprocess.over(None);
     let pick = args.samples.map_or(Pick::All, Pick::Spread);
     let float = pipeline::float(fused)?;

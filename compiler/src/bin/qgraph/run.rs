@@ -1,8 +1,8 @@
 //! `qgraph run`: one input through a network.
 
-use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs};
+use crate::Done;
+use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs, about};
 use crate::score::top;
-use crate::{Done, Failure};
 use qgraph_compiler::data::{self, Pick};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::runner::Runner;
@@ -41,60 +41,56 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
-    #[command(flatten)]
     shapes: ShapeArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
 }
 
 pub(crate) fn main(args: &Args) -> Done {
-    let graph = Model::open(&args.model, &args.shapes)?.runnable()?;
+    let about = about(&args.model);
+    let graph = Model::open(&args.model, &args.shapes)?.runnable().map_err(about)?;
     let (engine, target) = load::engine(args.engine)?;
+    let names = args.labels.as_deref().map(data::class_names).transpose()?;
     let preprocess = args.preprocess.over(graph.preprocess.as_ref());
     let mut samples = load::samples(&args.input, &graph, &preprocess, None, Pick::First(1))?;
-    let Some(sample) = samples.next() else {
-        return Err(Failure::Io("the input holds no sample".into()));
-    };
-    let inputs = sample?.inputs;
-    let mut runner = Runner::new(&graph, engine, &target, &Options::default())?;
-    let outputs = runner.run(&inputs)?;
-    let names = args.labels.as_deref().map(data::class_names).transpose()?;
+    let inputs = samples.next().expect("an opened set is not empty")?.inputs;
+    let mut runner = Runner::new(&graph, engine, &target, &Options::default()).map_err(about)?;
+    let outputs = runner.run(&inputs).map_err(about)?;
     let digest = digest(outputs);
-    let mut report = Vec::new();
+    let (mut text, mut report, mut written) = (String::new(), Vec::new(), Vec::new());
     for (&id, values) in graph.outputs.iter().zip(outputs) {
         let value = graph.value(id);
-        let classes = top(values, args.top);
-        let class = |&k: &usize| {
-            let name = names.as_ref().and_then(|n| n.get(k)).cloned();
-            serde_json::json!({ "class": k, "value": values[k], "name": name })
-        };
-        let vector = value.shape.iter().product::<usize>() == value.shape.last().copied().unwrap_or(1)
-            || value.shape[1..].iter().product::<usize>() == value.shape[1];
-        if !args.json {
-            println!("{} {:?}", value.name, value.shape);
-            for &k in classes.iter().filter(|_| vector) {
-                let name = names.as_ref().and_then(|n| n.get(k)).map_or("", String::as_str);
-                println!("  {k:>5}  {:>12.5}  {name}", values[k]);
-            }
+        // Classes are what has one axis of more than one element.
+        let classes = value.shape.iter().max() == Some(&values.len());
+        let best = if classes { top(values, args.top) } else { Vec::new() };
+        let name = |k: usize| names.as_ref().and_then(|n| n.get(k));
+        text += &format!("{} {:?}\n", value.name, value.shape);
+        for &k in &best {
+            let line = format!("  {k:>5}  {:>12.5}  {}", values[k], name(k).map_or("", String::as_str));
+            text += &format!("{}\n", line.trim_end());
         }
-        let top: Vec<_> = if vector { classes.iter().map(class).collect() } else { Vec::new() };
-        report.push(serde_json::json!({ "name": value.name, "shape": value.shape, "top": top }));
+        let class = |&k: &usize| serde_json::json!({ "class": k, "value": values[k], "name": name(k) });
+        let best: Vec<_> = best.iter().map(class).collect();
+        report.push(serde_json::json!({ "name": value.name, "shape": value.shape, "top": best }));
     }
-    if args.json {
-        let report = serde_json::json!({ "engine": engine.name(), "outputs": report, "digest": digest });
-        println!("{report}");
-    } else if args.digest {
-        println!("{digest}");
+    if args.digest {
+        text += &format!("{digest}\n");
     }
     if let Some(path) = &args.output {
         for (k, (&id, values)) in graph.outputs.iter().zip(outputs).enumerate() {
             let path = if k == 0 { path.clone() } else { path.with_extension(format!("{k}.npy")) };
             data::write_npy(&path, &graph.value(id).shape, values)?;
-            if !args.json {
-                println!("wrote {}", path.display());
-            }
+            text += &format!("wrote {}\n", path.display());
+            written.push(path.display().to_string());
         }
     }
-    Ok(())
+    if args.json {
+        let engine = engine.name();
+        let report =
+            serde_json::json!({ "engine": engine, "outputs": report, "digest": digest, "written": written });
+        return Ok(format!("{report}\n"));
+    }
+    Ok(text)
 }
 
 /// SHA-256 of all outputs' little-endian bytes, in order.

@@ -8,6 +8,7 @@ use super::super::verify::{MAX_ITEMS, verify};
 use super::{FORMAT_VERSION, Graph, LENGTH, MAX_HEADER, METADATA, Metadata, QGraph, Tensor, table};
 use crate::blob::{ALIGN, Bytes};
 use crate::error::{Error, Result, Stage};
+use crate::magic::Magic;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -41,19 +42,16 @@ pub fn from_bytes(bytes: &[u8]) -> Result<QGraph> {
 /// Reads and validates a file, as [`from_bytes`] does; errors name it.
 pub fn load(path: &Path) -> Result<QGraph> {
     let fail = |message: String| Error::new(Stage::File, path.display().to_string(), message);
-    let length = fs::metadata(path).map_err(|e| fail(format!("cannot read: {e}")))?.len();
+    let metadata = fs::metadata(path).map_err(|e| fail(format!("cannot read: {e}")))?;
+    if !metadata.is_file() {
+        return Err(fail("is not a file".into()));
+    }
+    let length = metadata.len();
     if length > MAX_FILE {
         return Err(fail(format!("{length} bytes are more than {MAX_FILE}: not a .qgraph")));
     }
     let bytes = fs::read(path).map_err(|e| fail(format!("cannot read: {e}")))?;
-    from_bytes(&bytes).map_err(|mut error| {
-        for p in &mut error.problems {
-            let file = path.display();
-            p.subject =
-                if p.subject.is_empty() { file.to_string() } else { format!("{file}: {}", p.subject) };
-        }
-        error
-    })
+    from_bytes(&bytes).map_err(|e| e.in_file(path))
 }
 
 /// All but the rules of the graph.
@@ -117,17 +115,12 @@ fn parse(bytes: &[u8]) -> std::result::Result<QGraph, String> {
 
 /// What else people hand over, told by its first bytes.
 fn mistaken(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.is_empty() {
-        return Some("is empty");
+    match Magic::of(bytes) {
+        Magic::Empty => Some("is empty"),
+        Magic::LfsPointer => Some("is a git-LFS pointer, not the file itself: run `git lfs pull`"),
+        Magic::Onnx => Some("is an ONNX model: make a .qgraph of it with `qgraph quantize`"),
+        Magic::Safetensors | Magic::Other => None,
     }
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Some("is a git-LFS pointer, not the file itself: run `git lfs pull`");
-    }
-    // Protobuf: field 1 (IR version, a small number), then field 2 (producer), 7 (graph) or 8 (opset).
-    if let [0x08, 1..=20, 0x12 | 0x1a | 0x3a | 0x42, ..] = bytes {
-        return Some("is an ONNX model: make a .qgraph of it with `qgraph quantize`");
-    }
-    None
 }
 
 fn read_header(text: &str) -> std::result::Result<Header<'_>, String> {
