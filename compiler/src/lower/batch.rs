@@ -8,7 +8,7 @@ use crate::qgraph::{QGraph, QNode, QOp};
 
 /// A convolution of fewer output pixels cannot hide the time in which its weights come from memory: 64 bytes of weights feed one vector of
 /// multiplications per pixel, a cycle or half of one, and memory delivers them in some 12 cycles.
-const FEW_PIXELS: usize = 32;
+const FEW_PIXELS: usize = 64;
 
 /// The first node that runs for all images at once; the number of nodes if none does. `view` tells whether a reshape moves nothing.
 pub(super) fn tail(graph: &QGraph, batch: usize, view: impl Fn(&QNode) -> bool) -> usize {

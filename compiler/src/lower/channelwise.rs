@@ -3,13 +3,13 @@
 use super::Lower;
 use super::conv::{Dot, Layer};
 use super::draft::DraftCall;
-use super::epilogue::{Params, Pixel, common_table};
+use super::epilogue::{Outputs, Params, common_table};
 use super::tile;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
 use crate::plan::GridDim;
 use crate::target::Target;
 
-/// Pixels of a tile: enough independent chains to hide the latency of a step.
+/// Outputss of a tile: enough independent chains to hide the latency of a step.
 const PIXELS: usize = 8;
 
 impl Lower<'_> {
@@ -101,7 +101,7 @@ fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel
     let acc = b.array("acc", pixels);
     let extra = b.array("t", 3);
     b.unroll(pixels, |b, p| b.op(Instr::Load { dst: acc.at(p), src: Addr::new(params.t, 0), bytes }));
-    let weights = if layer.finish.scaled() { 2 * bytes } else { bytes };
+    let weights = layer.finish.table_vectors() * bytes;
     let l = &layer.x.layout;
     let by = [(x, (window.dilations[0] * l.row()) as i64), (params.t, (kw * bytes) as i64)];
     b.loop_(kh, by, |b| {
@@ -123,23 +123,21 @@ fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel
             });
         });
     });
-    b.unroll(pixels, |b, p| {
-        Pixel {
-            target,
-            finish: layer.finish,
-            params,
-            acc,
-            first: p.into(),
-            vectors: 1,
-            channels: valid,
-            store: valid,
-            y: p * layer.y.layout.pixel(),
-            r: p * layer.r.as_ref().map_or(0, |r| r.layout.pixel()),
-            offset: extra.at(1),
-            order: extra.at(2),
-            scratch: extra.at(0),
-        }
-        .emit(b);
-    });
+    let outputs = Outputs {
+        target,
+        finish: layer.finish,
+        params,
+        acc,
+        pixels,
+        vectors: 1,
+        channels: valid,
+        store: valid,
+        y_step: layer.y.layout.pixel(),
+        r_step: layer.r.as_ref().map_or(0, |r| r.layout.pixel()),
+        offset: extra.at(1),
+        order: extra.at(2),
+        scratch: extra.at(0),
+    };
+    outputs.emit(&mut b);
     b.finish()
 }

@@ -5,7 +5,7 @@
 //! memory is contiguous, so padding (the halo of the input) needs no case of its own.
 
 use super::draft::{At, DraftCall, Place};
-use super::epilogue::{Common, CommonValues, Finish, Params, Pixel, common, common_table};
+use super::epilogue::{CommonValues, Finish, Outputs, Params, common_table, magic_bias, magic_offset};
 use super::prefetch::{self, Ahead};
 use super::tile::{self, Panel, Strip};
 use super::{Layout, Lower};
@@ -15,6 +15,7 @@ use crate::plan::GridDim;
 use crate::qgraph::layout::{BLOCK, WeightLayout, WeightShape};
 use crate::qgraph::{Arithmetic, QConv, QNode};
 use crate::target::Target;
+use std::ops::Range;
 
 /// The inner product of a k-step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +64,12 @@ pub(super) struct Layer<'a> {
     pub(super) r: Option<Place>,
     pub(super) finish: Finish,
     pub(super) common: CommonValues,
-    /// b' or b, one per output channel.
+    /// Where accumulators start: b' or b, one per output channel.
     pub(super) bias: Vec<u32>,
     /// Scales, one per output channel; empty for float.
     pub(super) scale: Vec<f32>,
+    /// Offsets, one per output channel, if [`Finish::magic`].
+    pub(super) offset: Vec<f32>,
     /// Multiply-accumulates.
     pub(super) macs: u64,
 }
@@ -95,7 +98,10 @@ impl Layer<'_> {
         let bias = channels.clone().map(|c| lane(c, &|c| self.bias[c]));
         let mut words: Vec<u32> = bias.collect();
         if self.finish.scaled() {
-            words.extend(channels.map(|c| lane(c, &|c| self.scale[c].to_bits())));
+            words.extend(channels.clone().map(|c| lane(c, &|c| self.scale[c].to_bits())));
+        }
+        if self.finish.magic() {
+            words.extend(channels.map(|c| lane(c, &|c| self.offset[c].to_bits())));
         }
         words.iter().flat_map(|w| w.to_le_bytes()).collect()
     }
@@ -123,9 +129,9 @@ impl Lower<'_> {
             let bytes = self.graph.blob_bytes(id);
             bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
         };
-        let bias = words(conv.bias);
+        let mut bias = words(conv.bias);
         let mut common = CommonValues { hi: 255, float_lo: -1024.0, float_hi: 1024.0, ..Default::default() };
-        let mut scale = Vec::new();
+        let (mut scale, mut offset) = (Vec::new(), Vec::new());
         let finish = match &conv.arithmetic {
             Arithmetic::Integer { scale: id, residual, lo, hi } => {
                 scale = self.graph.blob_f32(*id);
@@ -134,11 +140,18 @@ impl Lower<'_> {
                 common.residual_scale = residual.map_or(0.0, |r| r.scale);
                 let reach = accumulator_bounds(&shape, self.graph.blob_bytes(conv.weight), &bias);
                 let rest = common.offset.abs() as f64 + 255.0 * common.residual_scale as f64;
-                let guard = reach
-                    .iter()
-                    .zip(&scale)
-                    .any(|(&acc, &s)| acc as f64 * s as f64 + rest >= f64::from(1 << 30));
-                Finish::Requantize { residual: residual.is_some(), guard, lo: *lo > 0, hi: *hi < 255 }
+                let beyond =
+                    |acc: i64, s: f32| acc.unsigned_abs() as f64 * s as f64 + rest >= f64::from(1 << 30);
+                let guard = reach.iter().zip(&scale).any(|(r, &s)| beyond(r.start, s) || beyond(r.end, s));
+                let small = reach.iter().all(|r| r.start >= -(1 << 22) && r.end < 1 << 22);
+                let exact =
+                    || scale.iter().map(|&s| magic_offset(common.offset, s)).collect::<Option<Vec<f32>>>();
+                offset = if small { exact().unwrap_or_default() } else { Vec::new() };
+                let magic = !offset.is_empty();
+                if magic {
+                    bias.iter_mut().for_each(|b| *b = magic_bias(*b));
+                }
+                Finish::Requantize { residual: residual.is_some(), guard, magic, lo: *lo > 0, hi: *hi < 255 }
             }
             Arithmetic::IntegerToFloat { scale: id, lo, hi } => {
                 scale = self.graph.blob_f32(*id);
@@ -153,7 +166,7 @@ impl Lower<'_> {
         let r = finish.residual().then(|| self.place(node.inputs[1]).clone());
         let taps = (conv.window.kernel[0] * conv.window.kernel[1] * shape.ci) as u64;
         let macs = y.layout.shape.iter().map(|&d| d as u64).product::<u64>() * taps;
-        Ok(Layer { node, conv, shape, x, y, r, finish, common, bias, scale, macs })
+        Ok(Layer { node, conv, shape, x, y, r, finish, common, bias, scale, offset, macs })
     }
 
     /// Splits one convolution into panels of output channels and strips of pixels; one kernel each.
@@ -360,19 +373,21 @@ fn merge(loops: [KLoop; 3]) -> Vec<KLoop> {
     out
 }
 
-/// 255·Σ|w| + |b'| per output channel.
-fn accumulator_bounds(shape: &WeightShape, weights: &[u8], bias: &[u32]) -> Vec<i64> {
+/// The accumulators that inputs in 0..=255 can make, per output channel: b' plus 255 times the negative weights, to b' plus 255 times the
+/// positive ones (both included).
+fn accumulator_bounds(shape: &WeightShape, weights: &[u8], bias: &[u32]) -> Vec<Range<i64>> {
     let [kh, kw] = shape.kernel;
-    let sum = |m: usize| -> i64 {
+    let bounds = |m: usize| {
+        let b = i64::from(bias[m] as i32);
         let taps = (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x)));
-        taps.map(|(y, x)| {
-            let at = |c| i64::from((weights[shape.index(m, c, y, x)] as i8).unsigned_abs());
-            (0..shape.ci).map(at).sum::<i64>()
+        taps.fold(b..b, |sum, (y, x)| {
+            (0..shape.ci).fold(sum, |sum, c| {
+                let w = 255 * i64::from(weights[shape.index(m, c, y, x)] as i8);
+                sum.start + w.min(0)..sum.end + w.max(0)
+            })
         })
-        .sum()
     };
-    let bound = |m: usize| 255 * sum(m) + i64::from(bias[m] as i32).abs();
-    (0..shape.co * shape.groups).map(bound).collect()
+    (0..shape.co * shape.groups).map(bounds).collect()
 }
 
 /// Geometry of a dense kernel.
@@ -424,36 +439,22 @@ impl Spec<'_> {
             });
         });
         self.sum(&mut b, &t, self.k);
-        let (offset, order) = (weights.at(0), weights.at(1));
-        if let Finish::Requantize { .. } = self.finish {
-            let load = |which, dst: &Reg| Instr::Load {
-                dst: dst.clone(),
-                src: common(self.target, params.c, which),
-                bytes,
-            };
-            b.op(load(Common::Offset, &offset));
-            if self.target.lanes > 4 {
-                b.op(load(Common::Order, &order));
-            }
-        }
-        b.unroll(self.pixels, |b, p| {
-            Pixel {
-                target: self.target,
-                finish: self.finish,
-                params,
-                acc,
-                first: p * self.vectors,
-                vectors: self.vectors,
-                channels: self.channels,
-                store: self.store,
-                y: p * self.y_step,
-                r: p * self.r_step,
-                offset: offset.clone(),
-                order: order.clone(),
-                scratch: t.input.clone(),
-            }
-            .emit(b);
-        });
+        let outputs = Outputs {
+            target: self.target,
+            finish: self.finish,
+            params,
+            acc,
+            pixels: self.pixels,
+            vectors: self.vectors,
+            channels: self.channels,
+            store: self.store,
+            y_step: self.y_step,
+            r_step: self.r_step,
+            offset: weights.at(0),
+            order: weights.at(1),
+            scratch: t.input.clone(),
+        };
+        outputs.emit(&mut b);
         b.finish()
     }
 

@@ -80,7 +80,7 @@ impl Lower<'_> {
         self.draft.step(&layer.node.name, "depthwise conv", layer.macs, calls);
     }
 
-    /// Bias, scale, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order.
+    /// Bias, scale, perhaps offset, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order.
     fn depthwise_table(&self, layer: &Layer, chunk: usize) -> Vec<u8> {
         let lanes = self.target.lanes;
         let outputs = layer.outputs();
@@ -173,7 +173,8 @@ impl Spec<'_> {
             interleave(b, t, [row(0), row(1), row(2), row(3)]);
             for p in 0..self.pixels {
                 for k in (0..kw).filter(|&k| column(p, k) == c) {
-                    let at = 8 * bytes + (k * kh.div_ceil(4) + group) * 4 * bytes;
+                    let at = self.layer.finish.table_vectors() * 4 * bytes
+                        + (k * kh.div_ceil(4) + group) * 4 * bytes;
                     b.unroll(4, |b, j| {
                         let s = Operand::Mem(Addr::new(w, j * bytes + at));
                         b.op(Instr::Dot4 { acc: t.acc.at(j + 4 * p), u: t.rows.at(j), s });
@@ -190,19 +191,29 @@ impl Spec<'_> {
     }
 
     fn finish(&self, b: &mut KernelBuilder, t: Tile, params: Params) {
-        let Finish::Requantize { residual, guard, lo, hi } = self.layer.finish else { return };
+        let Finish::Requantize { residual, guard, magic, lo, hi } = self.layer.finish else { return };
         let bytes = self.target.vector_bytes();
         let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
         let load = |dst: Reg, which| Instr::Load { dst, src: common(self.target, params.c, which), bytes };
         let offset = t.halves.at(0);
+        if !magic {
+            b.op(load(offset.clone(), Common::Offset));
+        }
+        for j in 0..4 {
+            if magic {
+                b.op(Instr::Load { dst: offset.clone(), src: Addr::new(params.t, (8 + j) * bytes), bytes });
+            }
+            for p in 0..self.pixels {
+                let acc = t.acc.at(4 * p + j);
+                if !magic {
+                    b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+                }
+                let m = Operand::Mem(Addr::new(params.t, (4 + j) * bytes));
+                b.op(Instr::FmaMul { x: acc, m, c: offset.clone() });
+            }
+        }
         for p in 0..self.pixels {
             let acc = |j: usize| t.acc.at(4 * p + j);
-            b.op(load(offset.clone(), Common::Offset));
-            for j in 0..4 {
-                b.op(Instr::CvtI32F32 { dst: acc(j), src: acc(j) });
-                let m = Operand::Mem(Addr::new(params.t, (4 + j) * bytes));
-                b.op(Instr::FmaMul { x: acc(j), m, c: offset.clone() });
-            }
             if let (true, Some(r)) = (residual, params.r) {
                 let pixel = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
                 let src = Addr::new(r, p * pixel);

@@ -1,10 +1,10 @@
 //! The end of a convolution tile: accumulators become stored outputs, by the numeric contract.
 //!
 //! Constants come through two parameters: `c`, vectors common to the layer ([`Common`]), and `t`, a table per panel of output channels (bias
-//! vectors, then scale vectors). So layers of equal geometry share one kernel.
+//! vectors, then scale vectors, then perhaps offset vectors). So layers of equal geometry share one kernel.
 
 use super::draft::{At, Draft};
-use crate::kernel::{Access, Addr, Affine, Instr, KernelBuilder, Operand, ParamId, Reg, Regs};
+use crate::kernel::{Access, Addr, Affine, Instr, KernelBuilder, Operand, ParamId, Reg, Regs, Var};
 use crate::target::Target;
 
 /// Vectors of the layer-wide table, by position.
@@ -62,6 +62,26 @@ pub(super) fn common_table(target: &Target, draft: &mut Draft, v: &CommonValues)
     draft.constant(bytes)
 }
 
+/// 1.5·2^23: the bits of `MAGIC + n` are those of MAGIC plus n, for every integer n in [−2^22, 2^22). So an accumulator that starts
+/// this much higher needs no conversion: `fma(MAGIC + n, s, offset − MAGIC·s)` has the bits of `fma(n, s, offset)` if that constant is exact.
+const MAGIC: f32 = 12_582_912.0;
+
+/// The constant that replaces the offset of a channel of scale `s` whose accumulators start [`MAGIC`] higher; `None` if it is not exact.
+pub(super) fn magic_offset(offset: f32, s: f32) -> Option<f32> {
+    // The product is exact in f64: 21 + 2 bits. The difference is if Knuth's two-sum finds no error in it.
+    let (a, b) = (f64::from(offset), f64::from(MAGIC) * f64::from(s));
+    let wanted = a - b;
+    let b_part = a - wanted;
+    let error = (a - (wanted + b_part)) + (b_part - b);
+    let found = wanted as f32;
+    (error == 0.0 && f64::from(found) == wanted).then_some(found)
+}
+
+/// Bits of an accumulator's start.
+pub(super) fn magic_bias(bias: u32) -> u32 {
+    bias.wrapping_add(MAGIC.to_bits())
+}
+
 /// How accumulators end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
@@ -71,6 +91,8 @@ pub(super) enum Finish {
         residual: bool,
         /// The value may leave i32's range: clamp in f32 first.
         guard: bool,
+        /// Accumulators start [`MAGIC`] higher and are f32 without conversion.
+        magic: bool,
         /// The lower clamp is above 0.
         lo: bool,
         /// The upper clamp is below 255.
@@ -99,12 +121,22 @@ impl Finish {
         }
     }
 
+    /// True if accumulators start at [`magic_bias`] and the panel table holds an offset per channel.
+    pub(super) fn magic(self) -> bool {
+        matches!(self, Finish::Requantize { magic: true, .. })
+    }
+
     /// True if the panel table holds scales.
     pub(super) fn scaled(self) -> bool {
         match self {
             Finish::Requantize { .. } | Finish::Dequantize { .. } => true,
             Finish::Float { .. } => false,
         }
+    }
+
+    /// What the panel table holds for each vector of channels: bias, scale, offset.
+    pub(super) fn table_vectors(self) -> usize {
+        1 + usize::from(self.scaled()) + usize::from(self.magic())
     }
 
     /// Bytes of an output element.
@@ -140,23 +172,22 @@ impl Params {
     }
 }
 
-/// Writes the epilogue of `vectors` accumulators `acc[first ..]` of one pixel, holding consecutive channels.
-pub(super) struct Pixel<'a> {
+/// Writes the epilogue of a tile: accumulator `acc[p · vectors + v]` holds vector v of consecutive channels of pixel p.
+pub(super) struct Outputs<'a> {
     pub(super) target: &'a Target,
     pub(super) finish: Finish,
     pub(super) params: Params,
     pub(super) acc: Regs,
-    /// Index of the first accumulator.
-    pub(super) first: Affine,
+    pub(super) pixels: usize,
     pub(super) vectors: usize,
     /// Output channels that exist: what is stored. At most `vectors · lanes`.
     pub(super) channels: usize,
     /// Channels that may be stored: `channels`, or more where padding lanes may be written.
     pub(super) store: usize,
-    /// Bytes of the pixel from `y`.
-    pub(super) y: Affine,
-    /// Bytes of the pixel from `r`.
-    pub(super) r: Affine,
+    /// Bytes between pixels from `y`.
+    pub(super) y_step: usize,
+    /// Bytes between pixels from `r`.
+    pub(super) r_step: usize,
     /// Register of the offset vector.
     pub(super) offset: Reg,
     /// Register of the pack order.
@@ -165,54 +196,84 @@ pub(super) struct Pixel<'a> {
     pub(super) scratch: Reg,
 }
 
-impl Pixel<'_> {
+impl Outputs<'_> {
     pub(super) fn emit(&self, b: &mut KernelBuilder) {
         match self.finish {
-            Finish::Requantize { residual, guard, lo, hi } => {
-                self.requantize(b, residual, guard);
-                self.pack(b, lo, hi);
-            }
-            Finish::Dequantize { clamp } => {
-                b.unroll(self.vectors, |b, v| {
-                    let acc = self.reg(v);
-                    b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
-                    b.op(Instr::MulF32 { dst: acc.clone(), a: acc, b: self.scale(v) });
-                });
-                self.store_f32(b, clamp);
-            }
-            Finish::Float { residual, clamp } => {
-                if residual {
-                    self.add_f32(b);
+            Finish::Requantize { residual, guard, magic, lo, hi } => {
+                self.scale(b, magic);
+                if self.target.lanes > 4 {
+                    self.load(b, &self.order, Common::Order);
                 }
-                self.store_f32(b, clamp);
+                b.unroll(self.pixels, |b, p| {
+                    self.round(b, p, residual, guard);
+                    self.pack(b, p, lo, hi);
+                });
             }
+            Finish::Dequantize { clamp } => b.unroll(self.pixels, |b, p| {
+                b.unroll(self.vectors, |b, v| {
+                    let acc = self.acc.at(p * self.vectors + v);
+                    b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+                    b.op(Instr::MulF32 { dst: acc.clone(), a: acc, b: self.table(1, v).into() });
+                });
+                self.store_f32(b, p, clamp);
+            }),
+            Finish::Float { residual, clamp } => b.unroll(self.pixels, |b, p| {
+                if residual {
+                    self.add_f32(b, p);
+                }
+                self.store_f32(b, p, clamp);
+            }),
         }
     }
 
-    fn reg(&self, v: impl Into<Affine>) -> Reg {
-        self.acc.at(self.first.clone() + v)
+    fn reg(&self, p: Var, v: usize) -> Reg {
+        self.acc.at(p * self.vectors + v)
     }
 
-    fn scale(&self, v: impl Into<Affine>) -> Operand<Reg, Addr> {
+    /// Vector v of a part of the panel table: 0 bias, 1 scale, 2 offset.
+    fn table(&self, part: usize, v: impl Into<Affine>) -> Addr {
         let bytes = self.target.vector_bytes();
-        Addr::new(self.params.t, v.into() * bytes + self.vectors * bytes).into()
+        Addr::new(self.params.t, v.into() * bytes + part * self.vectors * bytes)
     }
 
     fn common(&self, which: Common) -> Operand<Reg, Addr> {
         common(self.target, self.params.c, which).into()
     }
 
-    fn requantize(&self, b: &mut KernelBuilder, residual: bool, guard: bool) {
-        let lanes = self.target.lanes;
-        b.unroll(self.vectors, |b, v| {
-            let acc = self.reg(v);
-            b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
-            b.op(Instr::FmaMul { x: acc, m: self.scale(v), c: self.offset.clone() });
+    fn load(&self, b: &mut KernelBuilder, dst: &Reg, which: Common) {
+        let src = common(self.target, self.params.c, which);
+        b.op(Instr::Load { dst: dst.clone(), src, bytes: self.target.vector_bytes() });
+    }
+
+    /// Every accumulator times its scale, plus its offset.
+    fn scale(&self, b: &mut KernelBuilder, magic: bool) {
+        let bytes = self.target.vector_bytes();
+        let fma = |x: Reg, m: Addr| Instr::FmaMul { x, m: m.into(), c: self.offset.clone() };
+        if magic {
+            return b.unroll(self.vectors, |b, v| {
+                b.op(Instr::Load { dst: self.offset.clone(), src: self.table(2, v), bytes });
+                b.unroll(self.pixels, |b, p| {
+                    b.op(fma(self.acc.at(p * self.vectors + v), self.table(1, v)));
+                });
+            });
+        }
+        self.load(b, &self.offset, Common::Offset);
+        b.unroll(self.pixels, |b, p| {
+            b.unroll(self.vectors, |b, v| {
+                let acc = self.acc.at(p * self.vectors + v);
+                b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+                b.op(fma(acc, self.table(1, v)));
+            });
         });
+    }
+
+    /// The rest of a pixel's way to integers.
+    fn round(&self, b: &mut KernelBuilder, p: Var, residual: bool, guard: bool) {
+        let lanes = self.target.lanes;
         for v in 0..self.vectors {
-            let acc = self.reg(v);
+            let acc = self.reg(p, v);
             if let (true, Some(r)) = (residual, self.params.r) {
-                let src = Addr::new(r, self.r.clone() + v * lanes);
+                let src = Addr::new(r, p * self.r_step + v * lanes);
                 let count = lanes.min(self.channels.saturating_sub(v * lanes)).max(1);
                 let scratch = self.scratch.clone();
                 b.op(Instr::LoadU8 { dst: scratch.clone(), src, count });
@@ -234,7 +295,7 @@ impl Pixel<'_> {
     }
 
     /// Four vectors of i32 at a time become one of bytes.
-    fn pack(&self, b: &mut KernelBuilder, lo: bool, hi: bool) {
+    fn pack(&self, b: &mut KernelBuilder, p: Var, lo: bool, hi: bool) {
         let lanes = self.target.lanes;
         for group in (0..self.vectors).step_by(4) {
             let n = (self.vectors - group).min(4);
@@ -242,11 +303,11 @@ impl Pixel<'_> {
             if bytes == 0 {
                 break;
             }
-            let regs: Vec<Reg> = (group..group + n).map(|v| self.reg(v)).collect();
+            let regs: Vec<Reg> = (group..group + n).map(|v| self.reg(p, v)).collect();
             let lo = lo.then(|| self.common(Common::Lo));
             let hi = hi.then(|| self.common(Common::Hi));
             let src = pack(b, &regs, lo, hi, (lanes > 4).then_some(&self.order));
-            let dst = Addr::new(self.params.y, self.y.clone() + group * lanes);
+            let dst = Addr::new(self.params.y, p * self.y_step + group * lanes);
             b.op(Instr::Store { dst, src, bytes });
         }
     }
@@ -255,11 +316,11 @@ impl Pixel<'_> {
         self.channels.saturating_sub(v * self.target.lanes).min(self.target.lanes)
     }
 
-    fn add_f32(&self, b: &mut KernelBuilder) {
+    fn add_f32(&self, b: &mut KernelBuilder, p: Var) {
         let Some(r) = self.params.r else { return };
         for v in 0..self.vectors {
-            let (acc, scratch) = (self.reg(v), self.scratch.clone());
-            let src = Addr::new(r, self.r.clone() + v * self.target.vector_bytes());
+            let (acc, scratch) = (self.reg(p, v), self.scratch.clone());
+            let src = Addr::new(r, p * self.r_step + v * self.target.vector_bytes());
             if self.valid(v) > 0 {
                 b.op(Instr::Load { dst: scratch.clone(), src, bytes: 4 * self.valid(v) });
                 b.op(Instr::AddF32 { dst: acc.clone(), a: acc, b: scratch.into() });
@@ -267,16 +328,16 @@ impl Pixel<'_> {
         }
     }
 
-    fn store_f32(&self, b: &mut KernelBuilder, clamp: bool) {
+    fn store_f32(&self, b: &mut KernelBuilder, p: Var, clamp: bool) {
         for v in 0..self.vectors {
-            let src = self.reg(v);
+            let src = self.reg(p, v);
             if self.valid(v) == 0 {
                 break;
             }
             if clamp {
                 self.clamp(b, &src);
             }
-            let dst = Addr::new(self.params.y, self.y.clone() + v * self.target.vector_bytes());
+            let dst = Addr::new(self.params.y, p * self.y_step + v * self.target.vector_bytes());
             b.op(Instr::Store { dst, src, bytes: 4 * self.valid(v) });
         }
     }
@@ -309,4 +370,36 @@ pub(super) fn pack(
         b.op(Instr::Permute32 { dst: out.clone(), src: out.clone(), index: index.clone() });
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qgraph_runtime::requant::multiplier;
+
+    #[test]
+    fn magic_accumulators_give_the_same_bits() {
+        let mut exact = 0;
+        for k in 0..400 {
+            let s = multiplier(2f64.powi(-2 - k % 18) * (1.0 + f64::from(k) * 0.002_397)).expect("in range");
+            for offset in [0.0, 1.0, 77.0, 255.0] {
+                let Some(c) = magic_offset(offset, s) else { continue };
+                exact += 1;
+                for n in [-(1 << 22), -4_194_303, -77_777, -1, 0, 1, 12_345, 3_999_999, (1 << 22) - 1] {
+                    let a = f32::from_bits(magic_bias(n as u32));
+                    assert_eq!(a, MAGIC + n as f32);
+                    let (found, expected) = (a.mul_add(s, c), (n as f32).mul_add(s, offset));
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{n} · {s:e} + {offset}");
+                }
+            }
+        }
+        assert!(exact > 1200, "only {exact} of 1600 constants are exact");
+    }
+
+    #[test]
+    fn an_inexact_constant_is_refused() {
+        assert_eq!(magic_offset(1.0 / 3.0, 0.75), None);
+        // The difference rounds to the offset itself, in f64 already.
+        assert_eq!(magic_offset(1.0, f32::from_bits(0x2000_0000)), None);
+    }
 }
