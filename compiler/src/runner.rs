@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::plan::interp::Interpreter;
 use crate::qgraph::eval::Data;
 use crate::qgraph::{QGraph, QType, eval};
-use crate::target::{Isa, Target};
+use crate::target::Target;
 use qgraph_runtime::{Model, RunError, TensorMut, TensorRef};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub enum Engine {
 impl Engine {
     /// The fastest engine that runs kernels of this target here.
     pub fn best(target: &Target) -> Engine {
-        if cfg!(feature = "jit") && target.isa == Isa::Avx512Vnni && Target::detect() == *target {
+        if cfg!(feature = "jit") && target.native() {
             Engine::Jit
         } else {
             Engine::Interp

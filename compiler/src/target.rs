@@ -1,6 +1,7 @@
-//! What kernels may use: vector width, registers, instructions. Pure data; only [`Target::detect`] looks at
-//! the CPU.
+//! What kernels may use: vector width, registers, instructions. Pure data; only [`Target::native`] and
+//! [`Target::detect`] look at the CPU.
 
+use qgraph_runtime::cpu;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -9,8 +10,21 @@ use std::fmt;
 pub enum Isa {
     /// Any CPU: 128-bit vectors of plain arithmetic, as every compiler can map.
     Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni,
+}
+
+/// How bytes are best multiplied and summed. Both are exact: the bits do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Dots {
+    /// Four bytes at a time: `Dot4` is one instruction.
+    Bytes,
+    /// Two words at a time (`Dot2`): kernels split bytes into words first, and share the halves.
+    Words,
 }
 
 /// A target: data that scheduling reads.
@@ -22,8 +36,10 @@ pub struct Target {
     pub name: &'static str,
     /// 32-bit lanes of a vector register.
     pub lanes: usize,
-    /// Vector registers a kernel may use.
+    /// Vector registers a kernel may use. The machine may have one more, which code generation keeps.
     pub registers: usize,
+    /// What an inner product of bytes is made of.
+    pub dots: Dots,
     /// Bytes of first-level data cache.
     pub l1: usize,
     /// Bytes of second-level cache.
@@ -33,7 +49,41 @@ pub struct Target {
 impl Target {
     /// 128-bit vectors, 16 registers, no special instruction.
     pub const fn portable() -> Self {
-        Target { isa: Isa::Portable, name: "portable", lanes: 4, registers: 16, l1: 32 << 10, l2: 512 << 10 }
+        Target {
+            isa: Isa::Portable,
+            name: "portable",
+            lanes: 4,
+            registers: 16,
+            dots: Dots::Bytes,
+            l1: 32 << 10,
+            l2: 512 << 10,
+        }
+    }
+
+    /// 256-bit vectors, `vpmaddwd`. One of the 16 registers holds the products before they are added.
+    pub const fn avx2() -> Self {
+        Target {
+            isa: Isa::Avx2,
+            name: "avx2",
+            lanes: 8,
+            registers: 15,
+            dots: Dots::Words,
+            l1: 32 << 10,
+            l2: 512 << 10,
+        }
+    }
+
+    /// 256-bit vectors, 16 registers, `vpdpbusd`.
+    pub const fn avxvnni() -> Self {
+        Target {
+            isa: Isa::AvxVnni,
+            name: "avxvnni",
+            lanes: 8,
+            registers: 16,
+            dots: Dots::Bytes,
+            l1: 32 << 10,
+            l2: 1 << 20,
+        }
     }
 
     /// 512-bit vectors, 32 registers, `vpdpbusd`.
@@ -43,18 +93,45 @@ impl Target {
             name: "avx512vnni",
             lanes: 16,
             registers: 32,
+            dots: Dots::Bytes,
             l1: 32 << 10,
             l2: 1 << 20,
         }
     }
 
-    /// The best target this CPU and operating system can run.
-    pub fn detect() -> Self {
-        if qgraph_runtime::cpu::avx512_vnni() { Self::avx512vnni() } else { Self::portable() }
+    /// All targets, best last.
+    pub const ALL: [Target; 4] =
+        [Target::portable(), Target::avx2(), Target::avxvnni(), Target::avx512vnni()];
+
+    /// The target of a name.
+    pub fn named(name: &str) -> Option<Target> {
+        Target::ALL.into_iter().find(|t| t.name == name)
     }
 
-    /// All targets, best last.
-    pub const ALL: [Target; 2] = [Target::portable(), Target::avx512vnni()];
+    /// The best target this CPU and operating system can run.
+    pub fn detect() -> Self {
+        Target::ALL.into_iter().rfind(Target::native).unwrap_or(Target::portable())
+    }
+
+    /// Whether this CPU and operating system can run machine code made for the target.
+    pub fn native(&self) -> bool {
+        match self.isa {
+            Isa::Portable => false,
+            Isa::Avx2 => cpu::avx2(),
+            Isa::AvxVnni => cpu::avx_vnni(),
+            Isa::Avx512Vnni => cpu::avx512_vnni(),
+        }
+    }
+
+    /// What machine code for the target needs, for messages; `None` if there is no machine code.
+    pub fn needs(&self) -> Option<&'static str> {
+        match self.isa {
+            Isa::Portable => None,
+            Isa::Avx2 => Some("AVX2 and FMA"),
+            Isa::AvxVnni => Some("AVX-VNNI"),
+            Isa::Avx512Vnni => Some("AVX-512 VNNI"),
+        }
+    }
 
     /// Bytes of a vector register.
     pub const fn vector_bytes(&self) -> usize {

@@ -1,64 +1,69 @@
 //! Which instruction sets this CPU offers and the operating system has enabled, by `cpuid` and `xgetbv`.
 
-/// AVX-512 F, BW, DQ, VL and VNNI, with the operating system saving their registers.
+/// AVX2 and FMA, with the operating system saving 256-bit registers.
+pub fn avx2() -> bool {
+    features().avx2
+}
+
+/// AVX-VNNI (`vpdpbusd` in VEX encoding) on top of [`avx2`].
+pub fn avx_vnni() -> bool {
+    features().avx_vnni
+}
+
+/// AVX-512 F, BW, DQ, VL and VNNI on top of [`avx2`], with the operating system saving their registers.
 pub fn avx512_vnni() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        x86::features().vnni
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
+    features().avx512_vnni
 }
 
 /// AVX-512 VBMI on top of [`avx512_vnni`]: two-register byte permutes, used by table look-ups.
 pub fn avx512_vbmi() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let f = x86::features();
-        f.vnni && f.vbmi
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
+    features().avx512_vbmi
+}
+
+/// What is usable; each implies what its function above says it is on top of.
+#[derive(Default)]
+struct Features {
+    avx2: bool,
+    avx_vnni: bool,
+    avx512_vnni: bool,
+    avx512_vbmi: bool,
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn features() -> Features {
+    Features::default()
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+fn features() -> Features {
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-
-    pub(super) struct Features {
-        pub(super) vnni: bool,
-        pub(super) vbmi: bool,
-    }
-
-    pub(super) fn features() -> Features {
-        let none = Features { vnni: false, vbmi: false };
-        if __cpuid(0).eax < 7 {
-            return none;
-        }
-        let osxsave = __cpuid(1).ecx & 1 << 27 != 0;
-        // XCR0: SSE, AVX, opmask, upper halves of zmm0-15, zmm16-31.
-        const STATE: u64 = 0xe6;
-        // SAFETY: OSXSAVE says that xgetbv is enabled.
-        if !osxsave || unsafe { xgetbv() } & STATE != STATE {
-            return none;
-        }
-        let leaf = __cpuid_count(7, 0);
-        // EBX: AVX2 5, F 16, DQ 17, BW 30, VL 31.
-        const EBX: u32 = 1 << 5 | 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31;
-        let fma = __cpuid(1).ecx & 1 << 12 != 0;
-        Features {
-            vnni: fma && leaf.ebx & EBX == EBX && leaf.ecx & 1 << 11 != 0,
-            vbmi: leaf.ecx & 1 << 1 != 0,
-        }
-    }
 
     #[target_feature(enable = "xsave")]
     fn xgetbv() -> u64 {
         // SAFETY: the caller has checked OSXSAVE.
         unsafe { _xgetbv(0) }
+    }
+
+    /// XCR0: SSE, AVX.
+    const YMM: u64 = 0x6;
+    /// The same, opmask, upper halves of zmm0-15, zmm16-31.
+    const ZMM: u64 = 0xe6;
+    /// EBX of leaf 7: F 16, DQ 17, BW 30, VL 31.
+    const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31;
+
+    if __cpuid(0).eax < 7 {
+        return Features::default();
+    }
+    let bit = |word: u32, k: u32| word & 1 << k != 0;
+    let (one, seven) = (__cpuid(1).ecx, __cpuid_count(7, 0));
+    // SAFETY: OSXSAVE says that xgetbv is enabled.
+    let saved = if bit(one, 27) { unsafe { xgetbv() } } else { 0 };
+    let avx2 = saved & YMM == YMM && bit(one, 12) && bit(seven.ebx, 5);
+    let avx512_vnni = avx2 && saved & ZMM == ZMM && seven.ebx & AVX512 == AVX512 && bit(seven.ecx, 11);
+    Features {
+        avx2,
+        avx_vnni: avx2 && seven.eax >= 1 && bit(__cpuid_count(7, 1).eax, 4),
+        avx512_vnni,
+        avx512_vbmi: avx512_vnni && bit(seven.ecx, 1),
     }
 }

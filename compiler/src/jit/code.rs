@@ -7,7 +7,7 @@ use super::{Options, context, kernel, pointers, steps};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::kernel::expand;
 use crate::plan::{Plan, Work, verify};
-use crate::target::{Isa, Target};
+use crate::target::Target;
 
 /// A named range of code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Code {
         let mut asm = Asm::new();
         let (mut kernels, mut symbols) = (Vec::new(), Vec::new());
         for k in &plan.kernels {
-            let emitted = kernel::emit(&mut asm, &expand::expand(k), options.vbmi)
+            let emitted = kernel::emit(&mut asm, &expand::expand(k), plan.target.isa, options.vbmi)
                 .map_err(|e| Error::new(Stage::Jit, &k.name, e))?;
             let note = k.params.iter().zip(pointers::PARAMS);
             let note: Vec<_> = note.map(|(p, r)| format!("{} in {r:?}", p.name).to_lowercase()).collect();
@@ -72,11 +72,17 @@ impl Code {
 
 /// All reasons not to compile a plan.
 fn check(plan: &Plan) -> Result<()> {
-    let want = Target::avx512vnni();
-    if plan.target.isa != Isa::Avx512Vnni || plan.target.lanes != want.lanes {
+    // Cache sizes are the scheduler's; what code generation relies on must be the family's.
+    let possible = |t: &&Target| t.needs().is_some();
+    let is = |t: &Target| {
+        t.isa == plan.target.isa && t.lanes == plan.target.lanes && t.registers >= plan.target.registers
+    };
+    if !Target::ALL.iter().filter(possible).any(is) {
+        let names: Vec<_> = Target::ALL.iter().filter(possible).map(|t| t.name).collect();
         let message = format!(
-            "the plan is for {}; machine code is made for {want} only: schedule for that target, or run this plan with --engine interp",
-            plan.target
+            "the plan is for {}; machine code is made for {}: schedule for one of them, or run this plan with --engine interp",
+            plan.target,
+            names.join(", ")
         );
         return Err(Error::new(Stage::Jit, &plan.name, message));
     }
@@ -88,9 +94,6 @@ fn check(plan: &Plan) -> Result<()> {
         if n > context::MAX_IO {
             refuse(&plan.name, format!("{n} {what}; at most {} fit a run's context", context::MAX_IO));
         }
-    }
-    for k in plan.kernels.iter().filter(|k| k.lanes != want.lanes) {
-        refuse(&k.name, format!("{} lanes; {want} has {}", k.lanes, want.lanes));
     }
     for step in &plan.steps {
         if let Work::Function(f) = &step.work

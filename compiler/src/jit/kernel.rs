@@ -1,24 +1,22 @@
-//! One kernel becomes one subroutine: parameters in [`PARAMS`], register n in zmm n.
+//! One kernel becomes one subroutine: parameters in [`PARAMS`], register n in zmm n or ymm n.
 //!
 //! Every instruction has its own expansion that touches only rax, mask registers and what the instruction names,
-//! because a kernel may use all 32 vector registers; `scratch` holds the few that need more. Constant masks
-//! are made once, at the entry. On return each pointer register has moved by a constant, which the caller takes over.
+//! because a kernel may use all vector registers; `scratch` holds the few that need more, `partial` loads and stores of odd sizes.
+//! On return each pointer register has moved by a constant, which the caller takes over.
 //!
-//! Not here: who calls it with what (`steps`).
+//! Not here: who calls it with what (`steps`), encodings (`codes`).
 
 use super::asm::{Asm, LINE};
+use super::codes::{self, Both, Encoding};
 use super::frame;
 use super::pointers::{Counter, PARAMS, Pointers};
 use super::scratch::Tables;
 use crate::kernel::{FlatInstr, FlatKernel, FlatStmt, Instr, Operand};
-use iced_x86::{Code, MemoryOperand, Register};
+use crate::target::Isa;
+use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 /// Loops of height 0 (innermost), 1, 2 count in registers, higher ones in memory.
 const COUNTERS: [Register; 3] = [Register::RCX, Register::RDX, Register::R15];
-
-/// Masks kept in k2 … k7; k1 serves all others.
-const MASKS: [Register; 6] =
-    [Register::K2, Register::K3, Register::K4, Register::K5, Register::K6, Register::K7];
 
 /// Where a kernel went.
 pub(super) struct Emitted {
@@ -32,17 +30,22 @@ pub(super) struct Emitted {
 pub(super) struct Emitter<'a> {
     pub(super) asm: &'a mut Asm,
     pub(super) pointers: Pointers,
+    /// The encoding of the target.
+    pub(super) encoding: Encoding,
+    /// Whether the target has dots of bytes, and of words, with accumulation.
+    pub(super) vnni: bool,
     /// Registers of the kernel; those from here on are free.
     pub(super) registers: usize,
     /// Whether the CPU has AVX-512 VBMI.
     pub(super) vbmi: bool,
     /// The table of all look-ups, if it could be put into registers at the entry.
     pub(super) tables: Option<Tables>,
-    masks: Vec<u64>,
+    /// Masks made at the entry.
+    pub(super) masks: Vec<u64>,
 }
 
-/// Emits `kernel`, which has passed `verify` for a target of 16 lanes and 32 registers.
-pub(super) fn emit(asm: &mut Asm, kernel: &FlatKernel, vbmi: bool) -> Result<Emitted, String> {
+/// Emits `kernel`, which has passed `verify` for the target of this family.
+pub(super) fn emit(asm: &mut Asm, kernel: &FlatKernel, isa: Isa, vbmi: bool) -> Result<Emitted, String> {
     if kernel.params.len() > PARAMS.len() {
         return Err(format!(
             "{} parameters; at most {} fit the registers",
@@ -59,7 +62,17 @@ pub(super) fn emit(asm: &mut Asm, kernel: &FlatKernel, vbmi: bool) -> Result<Emi
     let offset = asm.here();
     let pointers = Pointers::new(kernel.params.len());
     let registers = kernel.registers;
-    let mut e = Emitter { asm, pointers, registers, vbmi, tables: None, masks: Vec::new() };
+    let encoding = Encoding::of(isa);
+    let mut e = Emitter {
+        asm,
+        pointers,
+        encoding,
+        vnni: isa != Isa::Avx2,
+        registers,
+        vbmi: vbmi && encoding == Encoding::Evex,
+        tables: None,
+        masks: Vec::new(),
+    };
     e.make_masks(kernel);
     e.tables = e.hoist_tables(kernel);
     for (stmt, shape) in kernel.body.iter().zip(&shape) {
@@ -130,207 +143,112 @@ fn check_reach(kernel: &FlatKernel) -> Result<(), String> {
     if far { Err("an address more than 1 GiB from its parameter".into()) } else { Ok(()) }
 }
 
-/// Vector register n.
-pub(super) fn zmm(n: u8) -> Register {
-    Register::ZMM0 + u32::from(n)
-}
-
-/// Its low half.
-pub(super) fn ymm(n: u8) -> Register {
-    Register::YMM0 + u32::from(n)
-}
-
-/// Its low quarter.
-pub(super) fn xmm(n: u8) -> Register {
-    Register::XMM0 + u32::from(n)
-}
-
-/// The lowest `n` (1..=64) bits.
-fn low_bits(n: usize) -> u64 {
-    u64::MAX >> (64 - n)
-}
-
-/// The mask of a load or store of a number of bytes that no plain instruction moves.
-fn mask_of(instr: &FlatInstr) -> Option<u64> {
-    let (n, plain) = if let Instr::Load { bytes, .. } = *instr {
-        (bytes, matches!(bytes, 4 | 8 | 16 | 32 | 64))
-    } else if let Instr::Store { bytes, .. } = *instr {
-        (bytes, matches!(bytes, 1 | 2 | 4 | 8 | 16 | 32 | 64))
-    } else if let Instr::LoadU8 { count, .. } = *instr {
-        (count, matches!(count, 4 | 8 | 16))
-    } else {
-        return None;
-    };
-    (!plain).then(|| low_bits(n))
-}
+type Memory = (usize, i64);
 
 impl Emitter<'_> {
-    fn make_masks(&mut self, kernel: &FlatKernel) {
-        for stmt in &kernel.body {
-            if let FlatStmt::Op(instr) = stmt
-                && let Some(bits) = mask_of(instr)
-                && self.masks.len() < MASKS.len()
-                && !self.masks.contains(&bits)
-            {
-                self.set_mask(MASKS[self.masks.len()], bits);
-                self.masks.push(bits);
-            }
-        }
-    }
-
-    fn set_mask(&mut self, k: Register, bits: u64) {
-        self.asm.load_imm(Register::RAX, bits as i64);
-        self.asm.rr(Code::VEX_Kmovq_kr_r64, k, Register::RAX);
-    }
-
-    /// A register that holds `bits`.
-    fn mask(&mut self, bits: u64) -> Register {
-        match self.masks.iter().position(|&b| b == bits) {
-            Some(i) => MASKS[i],
-            None => {
-                self.set_mask(Register::K1, bits);
-                Register::K1
-            }
-        }
-    }
-
-    pub(super) fn mem(&mut self, (param, offset): (usize, i64)) -> MemoryOperand {
+    pub(super) fn mem(&mut self, (param, offset): Memory) -> MemoryOperand {
         self.pointers.at(self.asm, param, offset)
     }
 
-    /// `code dst, a, b`, b in a register or in memory.
-    fn vvx(&mut self, code: Code, dst: u8, a: u8, b: Operand<u8, (usize, i64)>) {
-        let b = match b {
-            Operand::Reg(r) => Operand::Reg(zmm(r)),
-            Operand::Mem(m) => Operand::Mem(self.mem(m)),
-        };
-        self.asm.rrx(code, zmm(dst), zmm(a), b);
+    /// `op dst, [src]`, on whole vectors.
+    pub(super) fn vm(&mut self, op: Both, dst: u8, src: Memory) {
+        let m = self.mem(src);
+        self.asm.rm(self.encoding.code(op), self.encoding.vector(dst), m);
     }
 
-    pub(super) fn vvv(&mut self, code: Code, dst: u8, a: u8, b: u8) {
-        self.asm.rrr(code, zmm(dst), zmm(a), zmm(b));
+    /// `op dst, a`.
+    pub(super) fn vv(&mut self, op: Both, dst: u8, a: u8) {
+        self.asm.rr(self.encoding.code(op), self.encoding.vector(dst), self.encoding.vector(a));
+    }
+
+    /// `op dst, a, imm`.
+    pub(super) fn vvi(&mut self, op: Both, dst: u8, a: u8, imm: u32) {
+        let (dst, a) = (self.encoding.vector(dst), self.encoding.vector(a));
+        self.asm.put(Instruction::with3(self.encoding.code(op), dst, a, imm));
+    }
+
+    /// `op dst, a, b`.
+    pub(super) fn vvv(&mut self, op: Both, dst: u8, a: u8, b: u8) {
+        self.vvx(op, dst, a, Operand::Reg(b));
+    }
+
+    /// `op dst, a, b`, b in a register or in memory.
+    pub(super) fn vvx(&mut self, op: Both, dst: u8, a: u8, b: Operand<u8, Memory>) {
+        let b = match b {
+            Operand::Reg(r) => Operand::Reg(self.encoding.vector(r)),
+            Operand::Mem(m) => Operand::Mem(self.mem(m)),
+        };
+        self.asm.rrx(self.encoding.code(op), self.encoding.vector(dst), self.encoding.vector(a), b);
     }
 
     fn instr(&mut self, instr: FlatInstr) {
-        use Code::*;
+        use codes::*;
         match instr {
-            Instr::Splat { dst, bits: 0 } => self.vvv(EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, dst, dst, dst),
-            Instr::Splat { dst, bits } => {
-                self.asm.load_imm(Register::RAX, bits.into());
-                self.asm.rr(EVEX_Vpbroadcastd_zmm_k1z_r32, zmm(dst), Register::EAX);
-            }
-            Instr::Move { dst, src } => self.asm.rr(EVEX_Vmovdqa32_zmm_k1z_zmmm512, zmm(dst), zmm(src)),
+            Instr::Splat { dst, bits } => self.splat(dst, bits),
+            Instr::Move { dst, src } => self.vv(MOVE, dst, src),
             Instr::Load { dst, src, bytes } => self.load(dst, src, bytes),
             Instr::Store { dst, src, bytes } => self.store(dst, src, bytes),
-            Instr::Broadcast32 { dst, src } => {
-                let m = self.mem(src);
-                self.asm.rm(EVEX_Vpbroadcastd_zmm_k1z_xmmm32, zmm(dst), m);
-            }
+            Instr::Broadcast32 { dst, src } => self.vm(BROADCAST32, dst, src),
             Instr::LoadU8 { dst, src, count } => self.load_u8(dst, src, count),
             Instr::Copy { dst, src, bytes } => self.copy(dst, src, bytes),
             Instr::Prefetch { src, far } => {
                 let m = self.mem(src);
-                self.asm.m(if far { Prefetcht1_m8 } else { Prefetcht0_m8 }, m);
+                self.asm.m(if far { Code::Prefetcht1_m8 } else { Code::Prefetcht0_m8 }, m);
             }
 
-            Instr::Dot4 { acc, u, s } => self.vvx(EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32, acc, u, s),
+            Instr::Dot4 { acc, u, s } if self.vnni => self.vvx(DOT4, acc, u, s),
+            Instr::Dot4 { acc, u, s } => self.dot4_of_words(acc, u, s),
+            Instr::Dot2 { acc, a, b } if self.vnni => self.vvx(DOT2, acc, a, b),
+            Instr::Dot2 { acc, a, b } => self.dot2_in_two(acc, a, b),
 
-            Instr::AddI32 { dst, a, b } => self.vvx(EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, dst, a, b),
-            Instr::SubI32 { dst, a, b } => self.vvx(EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32, dst, a, b),
-            Instr::MulI32 { dst, a, b } => self.vvx(EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32, dst, a, b),
-            Instr::Or { dst, a, b } => self.vvx(EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, dst, a, b),
-            Instr::ShlI32 { dst, a, by } => self.asm.put(iced_x86::Instruction::with3(
-                EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
-                zmm(dst),
-                zmm(a),
-                by,
-            )),
-            Instr::MaxU8 { dst, a, b } => self.vvx(EVEX_Vpmaxub_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::MinU8 { dst, a, b } => self.vvx(EVEX_Vpminub_zmm_k1z_zmm_zmmm512, dst, a, b),
+            Instr::AddI32 { dst, a, b } => self.vvx(ADD_I32, dst, a, b),
+            Instr::SubI32 { dst, a, b } => self.vvx(SUB_I32, dst, a, b),
+            Instr::MulI32 { dst, a, b } => self.vvx(MUL_I32, dst, a, b),
+            Instr::And { dst, a, b } => self.vvx(AND, dst, a, b),
+            Instr::Or { dst, a, b } => self.vvx(OR, dst, a, b),
+            Instr::ShlI32 { dst, a, by } => self.vvi(SHL_I32, dst, a, by),
+            Instr::ShlI16 { dst, a, by } => self.vvi(SHL_I16, dst, a, by),
+            Instr::ShrI16 { dst, a, by } => self.vvi(SHR_I16, dst, a, by),
+            Instr::ShrU16 { dst, a, by } => self.vvi(SHR_U16, dst, a, by),
+            Instr::MaxU8 { dst, a, b } => self.vvx(MAX_U8, dst, a, b),
+            Instr::MinU8 { dst, a, b } => self.vvx(MIN_U8, dst, a, b),
 
-            Instr::AddF32 { dst, a, b } => self.vvx(EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er, dst, a, b),
-            Instr::SubF32 { dst, a, b } => self.vvx(EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er, dst, a, b),
-            Instr::MulF32 { dst, a, b } => self.vvx(EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, dst, a, b),
-            Instr::DivF32 { dst, a, b } => self.vvx(EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, dst, a, b),
-            // Both give the second operand unless the comparison holds, as the IR defines them.
-            Instr::MaxF32 { dst, a, b } => self.vvx(EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, dst, a, b),
-            Instr::MinF32 { dst, a, b } => self.vvx(EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, dst, a, b),
-            Instr::FmaAcc { acc, a, b } => self.vvx(EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er, acc, a, b),
-            Instr::FmaMul { x, m: Operand::Reg(m), c } => {
-                self.vvv(EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er, x, m, c)
-            }
-            Instr::FmaMul { x, m: Operand::Mem(m), c } => {
-                self.vvx(EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er, x, c, Operand::Mem(m))
-            }
+            Instr::AddF32 { dst, a, b } => self.vvx(ADD_F32, dst, a, b),
+            Instr::SubF32 { dst, a, b } => self.vvx(SUB_F32, dst, a, b),
+            Instr::MulF32 { dst, a, b } => self.vvx(MUL_F32, dst, a, b),
+            Instr::DivF32 { dst, a, b } => self.vvx(DIV_F32, dst, a, b),
+            Instr::MaxF32 { dst, a, b } => self.vvx(MAX_F32, dst, a, b),
+            Instr::MinF32 { dst, a, b } => self.vvx(MIN_F32, dst, a, b),
+            Instr::FmaAcc { acc, a, b } => self.vvx(FMA_231, acc, a, b),
+            Instr::FmaMul { x, m: Operand::Reg(m), c } => self.vvv(FMA_213, x, m, c),
+            Instr::FmaMul { x, m: Operand::Mem(m), c } => self.vvx(FMA_132, x, c, Operand::Mem(m)),
 
-            Instr::CvtI32F32 { dst, src } => {
-                self.asm.rr(EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, zmm(dst), zmm(src))
-            }
-            Instr::CvtF32I32 { dst, src } => {
-                self.asm.rr(EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er, zmm(dst), zmm(src))
-            }
+            Instr::CvtI32F32 { dst, src } => self.vv(F32_FROM_I32, dst, src),
+            Instr::CvtF32I32 { dst, src } => self.vv(I32_FROM_F32, dst, src),
 
-            Instr::UnpackLo8 { dst, a, b } => self.vvv(EVEX_Vpunpcklbw_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::UnpackHi8 { dst, a, b } => self.vvv(EVEX_Vpunpckhbw_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::UnpackLo16 { dst, a, b } => self.vvv(EVEX_Vpunpcklwd_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::UnpackHi16 { dst, a, b } => self.vvv(EVEX_Vpunpckhwd_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::PackI32I16 { dst, a, b } => self.vvv(EVEX_Vpackssdw_zmm_k1z_zmm_zmmm512b32, dst, a, b),
-            Instr::PackI16U8 { dst, a, b } => self.vvv(EVEX_Vpackuswb_zmm_k1z_zmm_zmmm512, dst, a, b),
-            Instr::Permute32 { dst, src, index } => {
-                self.vvv(EVEX_Vpermd_zmm_k1z_zmm_zmmm512b32, dst, index, src)
-            }
-            Instr::Shuffle8 { dst, src, control } => {
-                self.vvx(EVEX_Vpshufb_zmm_k1z_zmm_zmmm512, dst, src, control)
-            }
+            Instr::UnpackLo8 { dst, a, b } => self.vvv(UNPACK_LO8, dst, a, b),
+            Instr::UnpackHi8 { dst, a, b } => self.vvv(UNPACK_HI8, dst, a, b),
+            Instr::UnpackLo16 { dst, a, b } => self.vvv(UNPACK_LO16, dst, a, b),
+            Instr::UnpackHi16 { dst, a, b } => self.vvv(UNPACK_HI16, dst, a, b),
+            Instr::PackI32I16 { dst, a, b } => self.vvv(PACK_I32_I16, dst, a, b),
+            Instr::PackI16U8 { dst, a, b } => self.vvv(PACK_I16_U8, dst, a, b),
+            Instr::Permute32 { dst, src, index } => self.vvv(PERMUTE32, dst, index, src),
+            Instr::Shuffle8 { dst, src, control } => self.vvx(SHUFFLE8, dst, src, control),
             Instr::Lookup8 { dst, src, table } => self.lookup(dst, src, table),
         }
     }
 
-    fn load(&mut self, dst: u8, src: (usize, i64), bytes: usize) {
-        use Code::*;
-        let m = self.mem(src);
-        // Shorter forms clear the rest of the register.
-        match bytes {
-            64 => self.asm.rm(EVEX_Vmovdqu32_zmm_k1z_zmmm512, zmm(dst), m),
-            32 => self.asm.rm(EVEX_Vmovdqu32_ymm_k1z_ymmm256, ymm(dst), m),
-            16 => self.asm.rm(EVEX_Vmovdqu32_xmm_k1z_xmmm128, xmm(dst), m),
-            8 => self.asm.rm(EVEX_Vmovq_xmm_xmmm64, xmm(dst), m),
-            4 => self.asm.rm(EVEX_Vmovd_xmm_rm32, xmm(dst), m),
-            _ => {
-                let k = self.mask(low_bits(bytes));
-                self.asm.masked_load(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(dst), k, m);
-            }
+    pub(super) fn splat(&mut self, dst: u8, bits: u32) {
+        if bits == 0 {
+            return self.vvv(codes::XOR, dst, dst, dst);
         }
-    }
-
-    fn store(&mut self, dst: (usize, i64), src: u8, bytes: usize) {
-        use Code::*;
-        let m = self.mem(dst);
-        match bytes {
-            64 => self.asm.mr(EVEX_Vmovdqu32_zmmm512_k1z_zmm, m, zmm(src)),
-            32 => self.asm.mr(EVEX_Vmovdqu32_ymmm256_k1z_ymm, m, ymm(src)),
-            16 => self.asm.mr(EVEX_Vmovdqu32_xmmm128_k1z_xmm, m, xmm(src)),
-            8 => self.asm.mr(EVEX_Vmovq_xmmm64_xmm, m, xmm(src)),
-            4 => self.asm.mr(EVEX_Vmovd_rm32_xmm, m, xmm(src)),
-            2 => self.asm.put(iced_x86::Instruction::with3(EVEX_Vpextrw_r32m16_xmm_imm8, m, xmm(src), 0)),
-            1 => self.asm.put(iced_x86::Instruction::with3(EVEX_Vpextrb_r32m8_xmm_imm8, m, xmm(src), 0)),
-            _ => {
-                let k = self.mask(low_bits(bytes));
-                self.asm.masked_store(EVEX_Vmovdqu8_zmmm512_k1z_zmm, m, k, zmm(src));
-            }
-        }
-    }
-
-    fn load_u8(&mut self, dst: u8, src: (usize, i64), count: usize) {
-        use Code::*;
-        let m = self.mem(src);
-        match count {
-            16 => self.asm.rm(EVEX_Vpmovzxbd_zmm_k1z_xmmm128, zmm(dst), m),
-            8 => self.asm.rm(EVEX_Vpmovzxbd_ymm_k1z_xmmm64, ymm(dst), m),
-            4 => self.asm.rm(EVEX_Vpmovzxbd_xmm_k1z_xmmm32, xmm(dst), m),
-            _ => {
-                let k = self.mask(low_bits(count));
-                self.asm.masked_load(EVEX_Vpmovzxbd_zmm_k1z_xmmm128, zmm(dst), k, m);
+        self.asm.load_imm(Register::RAX, bits.into());
+        let v = self.encoding.vector(dst);
+        match self.encoding {
+            Encoding::Evex => self.asm.rr(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, v, Register::EAX),
+            Encoding::Vex => {
+                self.asm.rr(Code::VEX_Vmovd_xmm_rm32, codes::xmm(dst), Register::EAX);
+                self.asm.rr(Code::VEX_Vpbroadcastd_ymm_xmmm32, v, codes::xmm(dst));
             }
         }
     }

@@ -1,9 +1,10 @@
-//! x86-64 machine code from a plan: AVX-512 VNNI, the whole network as one function.
+//! x86-64 machine code from a plan, for AVX2, AVX-VNNI or AVX-512 VNNI: the whole network as one function.
 //!
 //! In: a [`Plan`] that its verifier accepts; that proof is what unchecked accesses here rest on. Out: [`Jit`], a
 //! [`Model`] that allocates nothing when it runs.
 //!
-//! - `kernel` (with `scratch`): a kernel becomes a subroutine;
+//! - `kernel` (with `partial`, `scratch`): a kernel becomes a subroutine;
+//! - `codes`: instructions in the encodings of the targets;
 //! - `pointers`: how pointer registers move with loops and grids;
 //! - `steps` (with `frame`, `context`): the entry function that walks the plan;
 //! - `asm`: bytes; `memory`: pages; `disasm`: listings.
@@ -15,11 +16,13 @@
 
 mod asm;
 mod code;
+mod codes;
 mod context;
 mod disasm;
 mod frame;
 mod kernel;
 mod memory;
+mod partial;
 mod pointers;
 mod scratch;
 mod steps;
@@ -39,7 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Use AVX-512 VBMI (byte permutes for look-ups). [`Options::default`] asks the CPU.
+    /// Use AVX-512 VBMI (byte permutes for look-ups) where the target is AVX-512. [`Options::default`] asks the CPU.
     pub vbmi: bool,
     /// Count the cycles of each step; see [`Jit::take_cycles`].
     pub profile: bool,
@@ -70,8 +73,10 @@ impl Jit {
         if !cfg!(target_arch = "x86_64") {
             return refuse("machine code needs x86-64; use --engine interp");
         }
-        if !cpu::avx512_vnni() {
-            return refuse("this CPU (or its operating system) has no AVX-512 VNNI; use --engine interp");
+        if let (false, Some(needs)) = (plan.target.native(), plan.target.needs()) {
+            return refuse(&format!(
+                "this CPU (or its operating system) has no {needs}; use another target, or --engine interp"
+            ));
         }
         if options.vbmi && !cpu::avx512_vbmi() {
             return refuse("this CPU has no AVX-512 VBMI; switch Options::vbmi off");

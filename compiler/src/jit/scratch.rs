@@ -1,12 +1,13 @@
-//! The instructions whose expansion needs vector registers of its own: table look-ups and copies.
+//! The instructions whose expansion needs vector registers of its own: table look-ups, copies, and dots on AVX2.
 //!
 //! They take registers that the kernel leaves free; where there are too few, others are set aside on the stack for
 //! the moment. A look-up table that all look-ups of a kernel share is put into free registers once, at its entry.
 
 use super::asm::at;
+use super::codes::{self, Encoding, xmm, ymm};
 use super::frame;
-use super::kernel::{Emitter, xmm, ymm, zmm};
-use crate::kernel::{FlatKernel, FlatStmt, Instr};
+use super::kernel::Emitter;
+use crate::kernel::{FlatKernel, FlatStmt, Instr, Operand};
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 /// A look-up table in four registers, and a fifth to work with.
@@ -16,28 +17,70 @@ pub(super) type Tables = [u8; 5];
 const LONG_COPY: usize = 512;
 
 /// Registers to work with; those below [`Emitter::registers`] have been set aside.
-struct Scratch<const N: usize>([u8; N]);
+pub(super) struct Scratch<const N: usize>(pub(super) [u8; N]);
 
 fn spill_slot(i: usize) -> MemoryOperand {
     at(Register::RSP, frame::in_kernel(frame::VECTORS) + 64 * i as i64)
 }
 
+fn register_of(x: Operand<u8, (usize, i64)>) -> Option<u8> {
+    match x {
+        Operand::Reg(r) => Some(r),
+        Operand::Mem(_) => None,
+    }
+}
+
 impl Emitter<'_> {
     /// N registers other than `avoid`.
-    fn take<const N: usize>(&mut self, avoid: [u8; 2]) -> Scratch<N> {
+    pub(super) fn take<const N: usize>(&mut self, avoid: [u8; 3]) -> Scratch<N> {
         const { assert!(N <= frame::SPILLS) }
-        let mut candidates = (0..32u8).rev().filter(|r| !avoid.contains(r));
+        let mut candidates = (0..self.encoding.registers()).rev().filter(|r| !avoid.contains(r));
         let regs = std::array::from_fn(|_| candidates.next().unwrap_or_default());
+        let store = self.encoding.code(codes::STORE);
         for (i, &r) in regs.iter().enumerate().filter(|&(_, &r)| usize::from(r) < self.registers) {
-            self.asm.mr(Code::EVEX_Vmovdqu32_zmmm512_k1z_zmm, spill_slot(i), zmm(r));
+            self.asm.mr(store, spill_slot(i), self.encoding.vector(r));
         }
         Scratch(regs)
     }
 
-    fn give_back<const N: usize>(&mut self, scratch: Scratch<N>) {
+    pub(super) fn give_back<const N: usize>(&mut self, scratch: Scratch<N>) {
+        let load = self.encoding.code(codes::LOAD);
         for (i, &r) in scratch.0.iter().enumerate().filter(|&(_, &r)| usize::from(r) < self.registers) {
-            self.asm.rm(Code::EVEX_Vmovdqu32_zmm_k1z_zmmm512, zmm(r), spill_slot(i));
+            self.asm.rm(load, self.encoding.vector(r), spill_slot(i));
         }
+    }
+
+    /// A dot of words where products and sums are two instructions.
+    pub(super) fn dot2_in_two(&mut self, acc: u8, a: u8, b: Operand<u8, (usize, i64)>) {
+        let scratch = self.take::<1>([acc, a, register_of(b).unwrap_or(a)]);
+        let product = scratch.0[0];
+        self.vvx(codes::MADD_I16, product, a, b);
+        self.vvv(codes::ADD_I32, acc, acc, product);
+        self.give_back(scratch);
+    }
+
+    /// A dot of bytes by two dots of words: even bytes, then odd bytes. No step can overflow.
+    pub(super) fn dot4_of_words(&mut self, acc: u8, u: u8, s: Operand<u8, (usize, i64)>) {
+        let scratch = self.take::<4>([acc, u, register_of(s).unwrap_or(u)]);
+        let [x, w, sum, bytes] = scratch.0;
+        let s = match s {
+            Operand::Reg(s) => s,
+            Operand::Mem(m) => {
+                self.vm(codes::LOAD, bytes, m);
+                bytes
+            }
+        };
+        self.vvi(codes::SHL_I16, x, u, 8);
+        self.vvi(codes::SHR_U16, x, x, 8);
+        self.vvi(codes::SHL_I16, w, s, 8);
+        self.vvi(codes::SHR_I16, w, w, 8);
+        self.vvv(codes::MADD_I16, sum, x, w);
+        self.vvi(codes::SHR_U16, x, u, 8);
+        self.vvi(codes::SHR_I16, w, s, 8);
+        self.vvv(codes::MADD_I16, x, x, w);
+        self.vvv(codes::ADD_I32, sum, sum, x);
+        self.vvv(codes::ADD_I32, acc, acc, sum);
+        self.give_back(scratch);
     }
 
     /// Puts the table into free registers if every look-up of the kernel reads the same one. They become the kernel's.
@@ -63,8 +106,7 @@ impl Emitter<'_> {
 
     fn load_tables(&mut self, regs: Tables, table: (usize, i64)) {
         for (i, &r) in regs[..4].iter().enumerate() {
-            let m = self.mem((table.0, table.1 + 64 * i as i64));
-            self.asm.rm(Code::EVEX_Vmovdqu32_zmm_k1z_zmmm512, zmm(r), m);
+            self.vm(codes::LOAD, r, (table.0, table.1 + 64 * i as i64));
         }
     }
 
@@ -72,12 +114,12 @@ impl Emitter<'_> {
         if let Some(tables) = self.tables {
             self.lookup_vbmi(dst, src, tables);
         } else if self.vbmi {
-            let scratch = self.take([dst, src]);
+            let scratch = self.take([dst, src, src]);
             self.load_tables(scratch.0, table);
             self.lookup_vbmi(dst, src, scratch.0);
             self.give_back(scratch);
         } else {
-            let scratch = self.take([dst, src]);
+            let scratch = self.take([dst, src, src]);
             self.lookup_shuffles(dst, src, table, scratch.0);
             self.give_back(scratch);
         }
@@ -86,13 +128,14 @@ impl Emitter<'_> {
     /// Both halves of the table are looked up with the low 7 bits; bit 7 chooses.
     fn lookup_vbmi(&mut self, dst: u8, src: u8, [t0, t1, t2, t3, high]: Tables) {
         use Code::*;
+        let zmm = |n| Encoding::Evex.vector(n);
         self.asm.rr(EVEX_Vpmovb2m_kr_zmm, Register::K1, zmm(src));
-        self.asm.rr(EVEX_Vmovdqa32_zmm_k1z_zmmm512, zmm(high), zmm(src));
-        self.vvv(EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, high, t2, t3);
+        self.vv(codes::MOVE, high, src);
+        self.asm.rrr(EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, zmm(high), zmm(t2), zmm(t3));
         if dst != src {
-            self.asm.rr(EVEX_Vmovdqa32_zmm_k1z_zmmm512, zmm(dst), zmm(src));
+            self.vv(codes::MOVE, dst, src);
         }
-        self.vvv(EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, dst, t0, t1);
+        self.asm.rrr(EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, zmm(dst), zmm(t0), zmm(t1));
         self.asm.put(Instruction::with2(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(dst), zmm(high)).map(|mut i| {
             i.set_op_mask(Register::K1);
             i
@@ -107,43 +150,39 @@ impl Emitter<'_> {
         table: (usize, i64),
         [x, control, part, c10, c70]: Tables,
     ) {
-        use Code::*;
-        for (r, bits) in [(c10, 0x1010_1010), (c70, 0x7070_7070)] {
-            self.asm.load_imm(Register::RAX, bits);
-            self.asm.rr(EVEX_Vpbroadcastd_zmm_k1z_r32, zmm(r), Register::EAX);
-        }
-        self.asm.rr(EVEX_Vmovdqa32_zmm_k1z_zmmm512, zmm(x), zmm(src));
-        self.vvv(EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, dst, dst, dst);
+        self.splat(c10, 0x1010_1010);
+        self.splat(c70, 0x7070_7070);
+        self.vv(codes::MOVE, x, src);
+        self.splat(dst, 0);
         for i in 0..16 {
-            let m = self.mem((table.0, table.1 + 16 * i));
-            self.asm.rm(EVEX_Vbroadcasti32x4_zmm_k1z_m128, zmm(part), m);
+            self.vm(codes::BROADCAST128, part, (table.0, table.1 + 16 * i));
             // Saturating: 16 and above set bit 7, for which a shuffle gives 0.
-            self.vvv(EVEX_Vpaddusb_zmm_k1z_zmm_zmmm512, control, x, c70);
-            self.vvv(EVEX_Vpshufb_zmm_k1z_zmm_zmmm512, part, part, control);
-            self.vvv(EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, dst, dst, part);
-            self.vvv(EVEX_Vpsubb_zmm_k1z_zmm_zmmm512, x, x, c10);
+            self.vvv(codes::ADD_SATURATED_U8, control, x, c70);
+            self.vvv(codes::SHUFFLE8, part, part, control);
+            self.vvv(codes::OR, dst, dst, part);
+            self.vvv(codes::SUB_U8, x, x, c10);
         }
     }
 
     pub(super) fn copy(&mut self, dst: (usize, i64), src: (usize, i64), bytes: usize) {
         let mut done = 0;
         if bytes >= 16 {
-            let scratch = self.take::<1>([0; 2]);
+            let scratch = self.take::<1>([0; 3]);
             let r = scratch.0[0];
+            let vector = self.encoding.bytes();
             if bytes >= LONG_COPY {
-                done = bytes / 64 * 64;
-                self.copy_lines(dst, src, done, r);
+                done = bytes / vector * vector;
+                self.copy_vectors(dst, src, done, r);
             }
             while bytes - done >= 16 {
                 let (d, s) = self.pair(dst, src, done);
-                use Code::*;
                 let (len, load, store, reg) = match bytes - done {
-                    64.. => (64, EVEX_Vmovdqu32_zmm_k1z_zmmm512, EVEX_Vmovdqu32_zmmm512_k1z_zmm, zmm(r)),
-                    32.. => (32, EVEX_Vmovdqu32_ymm_k1z_ymmm256, EVEX_Vmovdqu32_ymmm256_k1z_ymm, ymm(r)),
-                    _ => (16, EVEX_Vmovdqu32_xmm_k1z_xmmm128, EVEX_Vmovdqu32_xmmm128_k1z_xmm, xmm(r)),
+                    n if n >= vector => (vector, codes::LOAD, codes::STORE, self.encoding.vector(r)),
+                    32.. => (32, codes::LOAD_32, codes::STORE_32, ymm(r)),
+                    _ => (16, codes::LOAD_16, codes::STORE_16, xmm(r)),
                 };
-                self.asm.rm(load, reg, s);
-                self.asm.mr(store, d, reg);
+                self.asm.rm(self.encoding.code(load), reg, s);
+                self.asm.mr(self.encoding.code(store), d, reg);
                 done += len;
             }
             self.give_back(scratch);
@@ -163,17 +202,18 @@ impl Emitter<'_> {
         }
     }
 
-    /// Copies whole lines in a loop that counts rax up to 0.
-    fn copy_lines(&mut self, dst: (usize, i64), src: (usize, i64), bytes: usize, r: u8) {
+    /// Copies whole vectors in a loop that counts rax up to 0.
+    fn copy_vectors(&mut self, dst: (usize, i64), src: (usize, i64), bytes: usize, r: u8) {
         let (d, s) = self.pair(dst, src, bytes);
         let indexed = |m: MemoryOperand| {
             MemoryOperand::with_base_index_scale_displ_size(m.base, Register::RAX, 1, m.displacement, 1)
         };
         self.asm.load_imm(Register::RAX, -(bytes as i64));
         let head = self.asm.here();
-        self.asm.rm(Code::EVEX_Vmovdqu32_zmm_k1z_zmmm512, zmm(r), indexed(s));
-        self.asm.mr(Code::EVEX_Vmovdqu32_zmmm512_k1z_zmm, indexed(d), zmm(r));
-        self.asm.add_imm(Register::RAX, 64);
+        let v = self.encoding.vector(r);
+        self.asm.rm(self.encoding.code(codes::LOAD), v, indexed(s));
+        self.asm.mr(self.encoding.code(codes::STORE), indexed(d), v);
+        self.asm.add_imm(Register::RAX, self.encoding.bytes() as i64);
         self.asm.jnz(head);
     }
 

@@ -284,6 +284,13 @@ impl Machine<'_> {
         unsafe { self.lanewise::<L>(dst, a, b, lane) }
     }
 
+    /// `dst = f(a)` by 16-bit word.
+    #[inline(always)]
+    fn words<const L: usize>(&mut self, dst: u8, a: u8, f: impl Fn(u16) -> u16) {
+        let lane = |a: u32| u32::from(f(a as u16)) | u32::from(f((a >> 16) as u16)) << 16;
+        self.set::<L>(dst, self.get::<L>(a).map(lane));
+    }
+
     /// `dst = f(a, b)` by block of 16 bytes.
     #[inline(always)]
     fn blocks<const L: usize>(
@@ -350,12 +357,20 @@ impl Machine<'_> {
                     let (v, u, s) = (self.get::<L>(acc), self.get::<L>(u), self.operand::<L>(s));
                     self.set::<L>(acc, dot4(v, u, s));
                 }
+                Instr::Dot2 { acc, a, b } => {
+                    let (v, a, b) = (self.get::<L>(acc), self.get::<L>(a), self.operand::<L>(b));
+                    self.set::<L>(acc, from_fn(|i| v[i].wrapping_add(dot2(a[i], b[i]))));
+                }
 
                 Instr::AddI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_add),
                 Instr::SubI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_sub),
                 Instr::MulI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_mul),
+                Instr::And { dst, a, b } => self.lanewise::<L>(dst, a, b, |a, b| a & b),
                 Instr::Or { dst, a, b } => self.lanewise::<L>(dst, a, b, |a, b| a | b),
                 Instr::ShlI32 { dst, a, by } => self.set::<L>(dst, self.get::<L>(a).map(|a| a << by)),
+                Instr::ShlI16 { dst, a, by } => self.words::<L>(dst, a, |w| w << by),
+                Instr::ShrI16 { dst, a, by } => self.words::<L>(dst, a, |w| (w as i16 >> by) as u16),
+                Instr::ShrU16 { dst, a, by } => self.words::<L>(dst, a, |w| w >> by),
                 Instr::MaxU8 { dst, a, b } => self.bytes::<L>(dst, a, b, u8::max),
                 Instr::MinU8 { dst, a, b } => self.bytes::<L>(dst, a, b, u8::min),
 
@@ -448,6 +463,13 @@ impl Machine<'_> {
 #[inline(always)]
 fn fma_lanes<const L: usize>(a: Vector<L>, b: Vector<L>, c: Vector<L>) -> Vector<L> {
     from_fn(|i| fma(f32::from_bits(a[i]), f32::from_bits(b[i]), f32::from_bits(c[i])).to_bits())
+}
+
+/// Σ a.i16·b.i16 of a lane.
+#[inline(always)]
+fn dot2(a: u32, b: u32) -> u32 {
+    let word = |v: u32, k: u32| i32::from((v >> (16 * k)) as i16);
+    (word(a, 0) * word(b, 0)).wrapping_add(word(a, 1) * word(b, 1)) as u32
 }
 
 /// `acc + Σ u.u8·s.i8` by lane. Nearly all time goes here.

@@ -125,6 +125,8 @@ pub enum Instr<R, A> {
 
     /// acc.i32 += Σ over 4 bytes of u.u8 · s.i8, exact, wrapping (never saturating).
     Dot4 { acc: R, u: R, s: Operand<R, A> },
+    /// acc.i32 += Σ over 2 words of a.i16 · b.i16, exact, wrapping.
+    Dot2 { acc: R, a: R, b: Operand<R, A> },
 
     /// i32 a + b, wrapping.
     AddI32 { dst: R, a: R, b: Operand<R, A> },
@@ -132,10 +134,18 @@ pub enum Instr<R, A> {
     SubI32 { dst: R, a: R, b: Operand<R, A> },
     /// Low 32 bits of i32 a · b.
     MulI32 { dst: R, a: R, b: Operand<R, A> },
+    /// a & b.
+    And { dst: R, a: R, b: Operand<R, A> },
     /// a | b.
     Or { dst: R, a: R, b: Operand<R, A> },
     /// Each lane shifted left by `by` (0..32) bits.
     ShlI32 { dst: R, a: R, by: u32 },
+    /// Each 16-bit word shifted left by `by` (0..16) bits.
+    ShlI16 { dst: R, a: R, by: u32 },
+    /// Each i16 shifted right by `by` (0..16) bits, sign kept.
+    ShrI16 { dst: R, a: R, by: u32 },
+    /// Each u16 shifted right by `by` (0..16) bits.
+    ShrU16 { dst: R, a: R, by: u32 },
     /// Bytewise unsigned maximum.
     MaxU8 { dst: R, a: R, b: Operand<R, A> },
     /// Bytewise unsigned minimum.
@@ -245,11 +255,16 @@ impl<R, A> Instr<R, A> {
             Copy { dst, src, bytes } => Copy { dst: a(dst), src: a(src), bytes },
             Prefetch { src, far } => Prefetch { src: a(src), far },
             Dot4 { acc, u, s } => Dot4 { acc: r(acc), u: r(u), s: op!(s) },
+            Dot2 { acc, a: x, b } => Dot2 { acc: r(acc), a: r(x), b: op!(b) },
             AddI32 { dst, a: x, b } => AddI32 { dst: r(dst), a: r(x), b: op!(b) },
             SubI32 { dst, a: x, b } => SubI32 { dst: r(dst), a: r(x), b: op!(b) },
             MulI32 { dst, a: x, b } => MulI32 { dst: r(dst), a: r(x), b: op!(b) },
+            And { dst, a: x, b } => And { dst: r(dst), a: r(x), b: op!(b) },
             Or { dst, a: x, b } => Or { dst: r(dst), a: r(x), b: op!(b) },
             ShlI32 { dst, a: x, by } => ShlI32 { dst: r(dst), a: r(x), by },
+            ShlI16 { dst, a: x, by } => ShlI16 { dst: r(dst), a: r(x), by },
+            ShrI16 { dst, a: x, by } => ShrI16 { dst: r(dst), a: r(x), by },
+            ShrU16 { dst, a: x, by } => ShrU16 { dst: r(dst), a: r(x), by },
             MaxU8 { dst, a: x, b } => MaxU8 { dst: r(dst), a: r(x), b: op!(b) },
             MinU8 { dst, a: x, b } => MinU8 { dst: r(dst), a: r(x), b: op!(b) },
             AddF32 { dst, a: x, b } => AddF32 { dst: r(dst), a: r(x), b: op!(b) },

@@ -10,7 +10,7 @@
 //!   loop (later iterations find at least as much written, and loops run at least once).
 //! - A `Read` parameter is never stored to, a `Write` parameter never loaded from.
 //! - `load`, `store`: 1..=4·lanes bytes; `load_u8`: 1..=lanes bytes; `copy`: at least 1, not onto itself within one
-//!   parameter; shifts below 32.
+//!   parameter; shifts below the width of what they shift.
 //! - Every offset stays below 2^47 in magnitude, so that no later address arithmetic can overflow.
 //! - At most [`MAX_PARAMS`] parameters, loops nested at most [`MAX_DEPTH`] deep, a flat form of at most [`MAX_FLAT`] statements.
 //!
@@ -295,6 +295,11 @@ fn immediates(instr: &FlatInstr, lanes: usize) -> Result<(), String> {
         && by >= 32
     {
         return Err(format!("a shift by {by}"));
+    }
+    if let Instr::ShlI16 { by, .. } | Instr::ShrI16 { by, .. } | Instr::ShrU16 { by, .. } = *instr
+        && by >= 16
+    {
+        return Err(format!("a shift by {by} of words"));
     }
     Ok(())
 }
