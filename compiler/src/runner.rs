@@ -28,11 +28,7 @@ pub enum Engine {
 impl Engine {
     /// The fastest engine that runs kernels of this target here.
     pub fn best(target: &Target) -> Engine {
-        if cfg!(feature = "jit") && target.native() {
-            Engine::Jit
-        } else {
-            Engine::Interp
-        }
+        if cfg!(feature = "jit") && target.native() { Engine::Jit } else { Engine::Interp }
     }
 
     /// Its name on the command line.

@@ -74,9 +74,9 @@ fn classifier(seed: u64) -> qgraph_compiler::qgraph::QGraph {
         to_float,
         sane: true,
     };
-    let x = m.input(&[1, 20, 7, 7]);
+    let x = m.input(&[1, 20, 9, 9]);
     let x = m.conv(x, &conv(20, 24, [1, 1], false), None).expect("the window fits");
-    let x = m.conv(x, &conv(24, 40, [7, 7], false), None).expect("the window fits");
+    let x = m.conv(x, &conv(24, 40, [9, 9], false), None).expect("the window fits");
     let r = m.conv(x, &conv(40, 70, [1, 1], false), None);
     let residual = ConvCase { residual: true, ..conv(40, 70, [1, 1], false) };
     let x = m.conv(x, &residual, r).expect("the window fits");

@@ -147,6 +147,20 @@ const CASES: &[Case] = &[
         },
     ),
     (
+        "dot2",
+        Data::Bits,
+        true,
+        |acc, a, b| Instr::Dot2 { acc, a, b },
+        |a, b, c| {
+            let acc = words(c).into_iter().zip(a.chunks(4).zip(b.chunks(4)));
+            bytes(acc.map(|(c, (a, b))| {
+                let word = |v: &[u8]| i64::from(i16::from_le_bytes([v[0], v[1]]));
+                let sum: i64 = a.chunks(2).zip(b.chunks(2)).map(|(a, b)| word(a) * word(b)).sum();
+                (i64::from(c) + sum) as u32
+            }))
+        },
+    ),
+    (
         "add_i32",
         Data::Bits,
         true,
@@ -168,6 +182,13 @@ const CASES: &[Case] = &[
         |a, b, _| by_lane(a, b, |a, b| (i64::from(a as i32) * i64::from(b as i32)) as u32),
     ),
     (
+        "and",
+        Data::Bits,
+        true,
+        |dst, a, b| Instr::And { dst, a, b },
+        |a, b, _| a.iter().zip(b).map(|(a, b)| a & b).collect(),
+    ),
+    (
         "or",
         Data::Bits,
         true,
@@ -180,6 +201,27 @@ const CASES: &[Case] = &[
         false,
         |dst, a, _| Instr::ShlI32 { dst, a, by: 31 },
         |a, _, _| by_lane(a, a, |a, _| (a % 2) * 0x8000_0000),
+    ),
+    (
+        "shl_i16",
+        Data::Bits,
+        false,
+        |dst, a, _| Instr::ShlI16 { dst, a, by: 8 },
+        |a, _, _| a.chunks(2).flat_map(|w| [0, w[0]]).collect(),
+    ),
+    (
+        "shr_i16",
+        Data::Bits,
+        false,
+        |dst, a, _| Instr::ShrI16 { dst, a, by: 8 },
+        |a, _, _| a.chunks(2).flat_map(|w| [w[1], if w[1] < 128 { 0 } else { 255 }]).collect(),
+    ),
+    (
+        "shr_u16",
+        Data::Bits,
+        false,
+        |dst, a, _| Instr::ShrU16 { dst, a, by: 15 },
+        |a, _, _| a.chunks(2).flat_map(|w| [w[1] / 128, 0]).collect(),
     ),
     (
         "max_u8",

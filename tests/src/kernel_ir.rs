@@ -171,6 +171,9 @@ const MEMORY: &[Mutation] = &[
 
 const REGISTERS: &[Mutation] = &[
     ("a shift by 32", |k| k.body.push(Stmt::Op(Instr::ShlI32 { dst: r0(), a: r0(), by: 32 }))),
+    ("a shift by 16 of words", |k| k.body.push(Stmt::Op(Instr::ShlI16 { dst: r0(), a: r0(), by: 16 }))),
+    ("a shift by 16 of words", |k| k.body.push(Stmt::Op(Instr::ShrI16 { dst: r0(), a: r0(), by: 16 }))),
+    ("a shift by 99 of words", |k| k.body.push(Stmt::Op(Instr::ShrU16 { dst: r0(), a: r0(), by: 99 }))),
     ("r0 is read unwritten", |k| drop(k.body.remove(0))),
     ("r11 is read unwritten", |k| edit!(k, Stmt::Unroll { extent, .. }, *extent = 11)),
     // Moved behind its use, later iterations find it written, but not the first.

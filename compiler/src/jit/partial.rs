@@ -90,12 +90,7 @@ impl Emitter<'_> {
             Encoding::Evex => {
                 let k = self.mask(low_bits(bytes));
                 let m = self.mem(src);
-                self.asm.masked_load(
-                    Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512,
-                    self.encoding.vector(dst),
-                    k,
-                    m,
-                );
+                self.asm.masked_load(Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512, self.encoding.vector(dst), k, m);
             }
             Encoding::Vex if bytes < 16 => self.load_pieces(dst, src, bytes),
             Encoding::Vex => {
@@ -154,12 +149,7 @@ impl Emitter<'_> {
             Encoding::Evex => {
                 let k = self.mask(low_bits(bytes));
                 let m = self.mem(dst);
-                self.asm.masked_store(
-                    Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm,
-                    m,
-                    k,
-                    self.encoding.vector(src),
-                );
+                self.asm.masked_store(Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm, m, k, self.encoding.vector(src));
             }
             Encoding::Vex if bytes < 16 => self.store_pieces(dst, src, bytes),
             Encoding::Vex => {

@@ -29,8 +29,8 @@ impl Lower<'_> {
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
             let most = PIXELS.min(target.registers - 4);
-            for strip in tile::strips(ow, most, 1, layer.conv.window.kernel[0] * layer.conv.window.kernel[1])
-            {
+            let taps = layer.conv.window.kernel[0] * layer.conv.window.kernel[1];
+            for strip in tile::strips(Dot::F32, ow, most, 1, taps) {
                 let kernel = kernel(&target, layer, strip.pixels, valid);
                 let kernel = self.draft.kernel(kernel);
                 let mut args = vec![
@@ -78,8 +78,8 @@ impl Lower<'_> {
                 }
                 let at = layer.shape.index(c, 0, y, x);
                 if layer.shape.integer {
-                    // The other three bytes of the lane meet the zero bytes of a widened u8.
-                    bytes.extend([weights[at], 0, 0, 0]);
+                    // The other word of the lane meets the zero bytes of a widened u8.
+                    bytes.extend(i32::from(weights[at] as i8).to_le_bytes());
                 } else {
                     bytes.extend(&weights[4 * at..4 * at + 4]);
                 }
@@ -91,7 +91,7 @@ impl Lower<'_> {
 
 fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel {
     let bytes = target.vector_bytes();
-    let dot = if layer.shape.integer { Dot::U8S8 } else { Dot::F32 };
+    let dot = Dot::of(target, layer.shape.integer);
     let [kh, kw] = layer.shape.kernel;
     let window = &layer.conv.window;
     let name = tile::name(dot, &format!("dwconv{kh}x{kw}_float"), pixels, valid, target);
@@ -111,9 +111,10 @@ fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel
                 let src = Addr::new(x, at + k * (window.dilations[1] * l.pixel()));
                 let (input, weight) = (extra.at(0), Addr::new(params.t, k * bytes + weights).into());
                 match dot {
-                    Dot::U8S8 => {
+                    // A byte has the product of a word: no half to split off.
+                    Dot::U8S8 | Dot::Words => {
                         b.op(Instr::LoadU8 { dst: input.clone(), src, count: valid });
-                        b.op(Instr::Dot4 { acc: acc.at(p), u: input, s: weight });
+                        b.op(Instr::Dot2 { acc: acc.at(p), a: input, b: weight });
                     }
                     Dot::F32 => {
                         b.op(Instr::Load { dst: input.clone(), src, bytes: 4 * valid });

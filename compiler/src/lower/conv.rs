@@ -4,6 +4,8 @@
 //! broadcast, and one vector per 16 bytes of a weight line. Kernel rows, columns and channels are loops with constant strides, merged where
 //! memory is contiguous, so padding (the halo of the input) needs no case of its own.
 
+mod words;
+
 use super::draft::{At, DraftCall, Place};
 use super::epilogue::{CommonValues, Finish, Outputs, Params, common_table, magic_bias, magic_offset};
 use super::prefetch::{self, Ahead};
@@ -14,7 +16,7 @@ use crate::kernel::{Access, Addr, Affine, Instr, KernelBuilder, Operand, ParamId
 use crate::plan::GridDim;
 use crate::qgraph::layout::{BLOCK, WeightLayout, WeightShape};
 use crate::qgraph::{Arithmetic, QConv, QNode};
-use crate::target::Target;
+use crate::target::{Dots, Target};
 use std::ops::Range;
 
 /// The inner product of a k-step.
@@ -22,8 +24,21 @@ use std::ops::Range;
 pub(super) enum Dot {
     /// 4 u8 by 4 i8 into i32.
     U8S8,
+    /// The same, by two dots of words.
+    Words,
     /// One f32.
     F32,
+}
+
+impl Dot {
+    /// What a target has for integers or floats.
+    pub(super) fn of(target: &Target, integer: bool) -> Dot {
+        match (integer, target.dots) {
+            (true, Dots::Bytes) => Dot::U8S8,
+            (true, Dots::Words) => Dot::Words,
+            (false, _) => Dot::F32,
+        }
+    }
 }
 
 /// Most k-steps that are unrolled in one loop body.
@@ -174,7 +189,7 @@ impl Lower<'_> {
         let target = self.target.clone();
         let (shape, window) = (&layer.shape, &layer.conv.window);
         let (x, y) = (&layer.x.layout, &layer.y.layout);
-        let dot = if shape.integer { Dot::U8S8 } else { Dot::F32 };
+        let dot = Dot::of(&target, shape.integer);
         let q = if shape.integer { 4 } else { 1 };
         let ([kh, kw], [dh, dw]) = (window.kernel, window.dilations);
         let steps = match shape.layout {
@@ -215,10 +230,10 @@ impl Lower<'_> {
         let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
         let weights_after = after.min(target.l2 / 4);
         let mut calls = Vec::new();
-        for panel in tile::panels(&target, blocks, rows * width) {
+        for panel in tile::panels(&target, dot, blocks, rows * width) {
             let vectors = panel.blocks * BLOCK / target.lanes;
-            let most = tile::most_pixels(&target, vectors);
-            for strip in tile::strips(width, most, vectors, taps * steps) {
+            let most = tile::most_pixels(&target, dot, vectors);
+            for strip in tile::strips(dot, width, most, vectors, taps * steps) {
                 for part in split_tail(shape, panel) {
                     let channels = (part.blocks * BLOCK).min(shape.co - part.block * BLOCK);
                     let spec = Spec {
@@ -413,6 +428,8 @@ struct Tile {
     w: ParamId,
     /// What is asked for ahead, if anything.
     next: Option<ParamId>,
+    /// The layer-wide table.
+    c: ParamId,
     acc: Regs,
     weights: Regs,
     input: Reg,
@@ -428,9 +445,9 @@ impl Spec<'_> {
         let params = Params::declare(&mut b, self.finish);
         let next = (self.ahead.lines > 0).then(|| b.param("next", Access::Read));
         let acc = b.array("acc", self.pixels * self.vectors);
-        let weights = b.array("w", tile::weight_registers(self.pixels, self.vectors).max(2));
+        let weights = b.array("w", tile::weight_registers(self.dot, self.pixels, self.vectors).max(2));
         let input = b.array("x", 1).at(0);
-        let t = Tile { x, w, next, acc, weights, input };
+        let t = Tile { x, w, c: params.c, next, acc, weights, input };
         let bytes = self.target.vector_bytes();
         b.unroll(self.pixels, |b, p| {
             b.unroll(self.vectors, |b, v| {
@@ -506,20 +523,35 @@ impl Spec<'_> {
         }
     }
 
-    /// One k-step: every pixel's 4 bytes times every vector of weights.
-    fn step(&self, b: &mut KernelBuilder, t: &Tile, (x, w): (Affine, Affine)) {
-        let bytes = self.target.vector_bytes();
+    /// Vector `v` of the weights of the k-step at `w`: part v mod parts of a line, in block v / parts.
+    fn weight(&self, t: &Tile, w: &Affine, v: usize) -> Addr {
         let parts = BLOCK / self.target.lanes;
-        let in_registers = tile::weight_registers(self.pixels, self.vectors);
-        // Vector v is part v mod parts of a line, in block v / parts.
-        let weight = |v: usize| Addr::new(t.w, w.clone() + v / parts * self.block_bytes + v % parts * bytes);
+        Addr::new(t.w, w.clone() + v / parts * self.block_bytes + v % parts * self.target.vector_bytes())
+    }
+
+    /// One k-step at offsets of x and w: every pixel's 4 bytes times every vector of weights.
+    fn step(&self, b: &mut KernelBuilder, t: &Tile, at: (Affine, Affine)) {
+        match self.dot {
+            Dot::U8S8 => self.step_of(b, t, at, |acc, u, s| Instr::Dot4 { acc, u, s }),
+            Dot::F32 => self.step_of(b, t, at, |acc, a, b| Instr::FmaAcc { acc, a, b }),
+            Dot::Words => self.step_of_words(b, t, at),
+        }
+    }
+
+    fn step_of(
+        &self,
+        b: &mut KernelBuilder,
+        t: &Tile,
+        (x, w): (Affine, Affine),
+        dot: impl Fn(Reg, Reg, Operand<Reg, Addr>) -> Instr<Reg, Addr>,
+    ) {
+        let bytes = self.target.vector_bytes();
+        let in_registers = tile::weight_registers(self.dot, self.pixels, self.vectors);
+        let weight = |v: usize| self.weight(t, &w, v);
+        let dot = |acc, weight| dot(acc, t.input.clone(), weight);
         for v in 0..in_registers {
             b.op(Instr::Load { dst: t.weights.at(v), src: weight(v), bytes });
         }
-        let dot = |acc: Reg, weight: Operand<Reg, Addr>| match self.dot {
-            Dot::U8S8 => Instr::Dot4 { acc, u: t.input.clone(), s: weight },
-            Dot::F32 => Instr::FmaAcc { acc, a: t.input.clone(), b: weight },
-        };
         b.unroll(self.pixels, |b, p| {
             let src = Addr::new(t.x, p * self.x_step + x.clone());
             b.op(Instr::Broadcast32 { dst: t.input.clone(), src });

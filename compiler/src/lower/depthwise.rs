@@ -25,6 +25,7 @@ impl Lower<'_> {
         let [oh, ow] = layer.map();
         let window = &layer.conv.window;
         let common_at = common_table(&target, &mut self.draft, &layer.common);
+        let dot = Dot::of(&target, true);
         let most = (target.registers - TEMPORARIES) / 4;
         let mut calls = Vec::new();
         // Whole chunks first, then what is left.
@@ -36,9 +37,10 @@ impl Lower<'_> {
                 (first..first + count).flat_map(|c| self.depthwise_table(layer, c)).collect::<Vec<u8>>();
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
-            for strip in tile::strips(ow, most, 4, window.kernel[0] * window.kernel[1]) {
+            for strip in tile::strips(dot, ow, most, 4, window.kernel[0] * window.kernel[1]) {
                 let spec = Spec {
                     target: &target,
+                    dot,
                     layer,
                     pixels: strip.pixels,
                     channels: lanes,
@@ -80,7 +82,8 @@ impl Lower<'_> {
         self.draft.step(&layer.node.name, "depthwise conv", layer.macs, calls);
     }
 
-    /// Bias, scale, perhaps offset, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order.
+    /// Bias, scale, perhaps offset, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order. For dots of words,
+    /// `[kw][ceil(kh/4)][taps 0 and 2, taps 1 and 3][4 vectors]`.
     fn depthwise_table(&self, layer: &Layer, chunk: usize) -> Vec<u8> {
         let lanes = self.target.lanes;
         let outputs = layer.outputs();
@@ -90,13 +93,20 @@ impl Lower<'_> {
         bytes.extend(layer.table(order.clone(), outputs));
         let weights = self.graph.blob_bytes(layer.conv.weight);
         let [kh, kw] = layer.shape.kernel;
-        for x in 0..kw {
-            for group in 0..kh.div_ceil(4) {
-                for c in order.clone() {
-                    for t in 0..4 {
-                        let row = 4 * group + t;
-                        let exists = c < outputs && row < kh;
-                        bytes.push(if exists { weights[layer.shape.index(c, 0, row, x)] } else { 0 });
+        let weight = |c: usize, row: usize, x: usize| {
+            let exists = c < outputs && row < kh;
+            if exists { weights[layer.shape.index(c, 0, row, x)] } else { 0 }
+        };
+        for (x, group) in (0..kw).flat_map(|x| (0..kh.div_ceil(4)).map(move |g| (x, g))) {
+            match Dot::of(self.target, true) {
+                Dot::U8S8 | Dot::F32 => {
+                    let dword = |c| (0..4).map(move |t| weight(c, 4 * group + t, x));
+                    bytes.extend(order.clone().flat_map(dword));
+                }
+                Dot::Words => {
+                    for half in 0..2 {
+                        let word = |c, t| i16::from(weight(c, 4 * group + half + t, x) as i8).to_le_bytes();
+                        bytes.extend(order.clone().flat_map(|c| [word(c, 0), word(c, 2)]).flatten());
                     }
                 }
             }
@@ -108,6 +118,7 @@ impl Lower<'_> {
 /// Geometry of a depthwise kernel.
 struct Spec<'a> {
     target: &'a Target,
+    dot: Dot,
     layer: &'a Layer<'a>,
     pixels: usize,
     channels: usize,
@@ -128,7 +139,7 @@ impl Spec<'_> {
         let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
         let [kh, kw] = self.layer.shape.kernel;
         let kind = format!("{kind}{kh}x{kw}");
-        let name = tile::name(Dot::U8S8, &kind, self.pixels, self.channels, self.target);
+        let name = tile::name(self.dot, &kind, self.pixels, self.channels, self.target);
         let mut b = KernelBuilder::new(name, self.target.lanes);
         let x = b.param("x", Access::Read);
         let params = Params::declare(&mut b, self.layer.finish);
@@ -143,14 +154,14 @@ impl Spec<'_> {
             });
         });
         for group in 0..kh.div_ceil(4) {
-            self.taps(&mut b, t, x, params.t, group);
+            self.taps(&mut b, t, x, params, group);
         }
         self.finish(&mut b, t, params);
         b.finish()
     }
 
     /// Up to four kernel rows over all columns of the tile.
-    fn taps(&self, b: &mut KernelBuilder, t: Tile, x: usize, w: usize, group: usize) {
+    fn taps(&self, b: &mut KernelBuilder, t: Tile, x: usize, params: Params, group: usize) {
         let bytes = self.target.vector_bytes();
         let layout = &self.layer.x.layout;
         let window = &self.layer.conv.window;
@@ -171,14 +182,37 @@ impl Spec<'_> {
             // A missing row repeats the last: its weights are zero.
             let row = |r: usize| t.rows.at(r.min(rows - 1));
             interleave(b, t, [row(0), row(1), row(2), row(3)]);
-            for p in 0..self.pixels {
-                for k in (0..kw).filter(|&k| column(p, k) == c) {
-                    let at = self.layer.finish.table_vectors() * 4 * bytes
-                        + (k * kh.div_ceil(4) + group) * 4 * bytes;
-                    b.unroll(4, |b, j| {
-                        let s = Operand::Mem(Addr::new(w, j * bytes + at));
-                        b.op(Instr::Dot4 { acc: t.acc.at(j + 4 * p), u: t.rows.at(j), s });
-                    });
+            // Pixels that this column belongs to, and the column of weights that it meets there.
+            let users = (0..self.pixels).flat_map(|p| (0..kw).map(move |k| (p, k)));
+            let users: Vec<(usize, usize)> = users.filter(|&(p, k)| column(p, k) == c).collect();
+            let first = self.layer.finish.table_vectors() * 4 * bytes;
+            let weights = |k: usize, half: usize, halves: usize| {
+                first + ((k * kh.div_ceil(4) + group) * halves + half) * 4 * bytes
+            };
+            match self.dot {
+                Dot::U8S8 | Dot::F32 => {
+                    for (p, k) in users {
+                        b.unroll(4, |b, j| {
+                            let s = Operand::Mem(Addr::new(params.t, j * bytes + weights(k, 0, 1)));
+                            b.op(Instr::Dot4 { acc: t.acc.at(j + 4 * p), u: t.rows.at(j), s });
+                        });
+                    }
+                }
+                Dot::Words => {
+                    for j in 0..4 {
+                        // Taps 0 and 2, then 1 and 3.
+                        let (even, odd) = (t.halves.at(0), t.rows.at(j));
+                        let mask = common(self.target, params.c, Common::EvenBytes).into();
+                        b.op(Instr::And { dst: even.clone(), a: odd.clone(), b: mask });
+                        b.op(Instr::ShrU16 { dst: odd.clone(), a: odd.clone(), by: 8 });
+                        let taps = [even, odd].into_iter().enumerate().take(rows);
+                        for ((half, a), &(p, k)) in
+                            taps.flat_map(|h| users.iter().map(move |u| (h.clone(), u)))
+                        {
+                            let b_at = Addr::new(params.t, j * bytes + weights(k, half, 2));
+                            b.op(Instr::Dot2 { acc: t.acc.at(j + 4 * p), a, b: b_at.into() });
+                        }
+                    }
                 }
             }
         }

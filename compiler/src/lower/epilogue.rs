@@ -24,6 +24,8 @@ pub(super) enum Common {
     FloatHi,
     /// Scale of the residual.
     ResidualScale,
+    /// All bits of even bytes, none of odd ones.
+    EvenBytes,
 }
 
 /// What the layer-wide table holds.
@@ -59,6 +61,7 @@ pub(super) fn common_table(target: &Target, draft: &mut Draft, v: &CommonValues)
     bytes.extend(splat(v.float_lo));
     bytes.extend(splat(v.float_hi));
     bytes.extend(splat(v.residual_scale));
+    bytes.extend([0xff, 0].repeat(2 * lanes));
     draft.constant(bytes)
 }
 

@@ -17,25 +17,32 @@ pub(super) struct Panel {
     pub(super) count: usize,
 }
 
-/// Weight registers of a k-step: with one pixel, weights are read from memory by the dot itself; with a full register file, the last vector is.
-pub(super) fn weight_registers(pixels: usize, vectors: usize) -> usize {
-    match (pixels, vectors) {
-        (1, _) => 0,
-        (_, 4..) => vectors - 1,
+/// Weight registers of a k-step. Halves of words are in registers. Otherwise, with one pixel, weights are read from memory by the dot itself;
+/// with a full register file, the last vector is.
+pub(super) fn weight_registers(dot: Dot, pixels: usize, vectors: usize) -> usize {
+    match (dot, pixels, vectors) {
+        (Dot::Words, ..) => vectors,
+        (_, 1, _) => 0,
+        (_, _, 4..) => vectors - 1,
         _ => vectors,
     }
 }
 
 /// Registers of a tile: accumulators, weights (later two constants of the epilogue), one input.
-pub(super) fn registers(pixels: usize, vectors: usize) -> usize {
-    pixels * vectors + weight_registers(pixels, vectors).max(2) + 1
+pub(super) fn registers(dot: Dot, pixels: usize, vectors: usize) -> usize {
+    pixels * vectors + weight_registers(dot, pixels, vectors).max(2) + 1
 }
 
 /// Cuts `blocks` blocks of output channels into panels for maps of `pixels` pixels.
-pub(super) fn panels(target: &Target, blocks: usize, pixels: usize) -> Vec<Panel> {
+pub(super) fn panels(target: &Target, dot: Dot, blocks: usize, pixels: usize) -> Vec<Panel> {
     let parts = BLOCK / target.lanes;
-    // One pixel has no reuse of weights in registers: as many accumulators as hide the latency of a dot.
-    let most = if pixels == 1 { (target.registers / 3).max(4) } else { 4 } / parts;
+    let most = match (dot, pixels) {
+        // One pixel has no reuse of weights in registers: as many accumulators as hide the latency of a dot.
+        (_, 1) => (target.registers / 3).max(4),
+        // Split weights cost most: many pixels share them.
+        (Dot::Words, _) => 2,
+        _ => 4,
+    } / parts;
     let most = most.max(1);
     let wide = (1..=most.min(blocks)).rev();
     // Prefer a width that divides: all panels equal. Never below half of what registers allow.
@@ -61,11 +68,16 @@ pub(super) struct Strip {
 }
 
 /// Cuts a row of `width` pixels into tiles of at most `most` pixels so that the sum of tile costs is least.
-pub(super) fn strips(width: usize, most: usize, vectors: usize, steps: usize) -> Vec<Strip> {
-    // Issue slots of a tile: dots or loads, whichever is more, never below the latency of a dot chain; plus a call.
+pub(super) fn strips(dot: Dot, width: usize, most: usize, vectors: usize, steps: usize) -> Vec<Strip> {
+    // Issue slots of a tile: a k-step, an epilogue, a call.
     let cost = |p: usize| {
-        let loads = p + vectors;
-        steps * (p * vectors).max(loads).max(6) + 4 * p * vectors + 12
+        let step = match dot {
+            // Two products and two sums for every dot, and the splits.
+            Dot::Words => 4 * p * vectors + 2 * p + 3 * vectors,
+            // Dots or loads, whichever is more, never below the latency of a dot chain.
+            Dot::U8S8 | Dot::F32 => (p * vectors).max(p + vectors).max(6),
+        };
+        steps * step + 4 * p * vectors + 12
     };
     let total = |p: usize| width / p * cost(p) + if width % p > 0 { cost(width % p) } else { 0 };
     let best = (1..=most.min(width)).rev().min_by_key(|&p| total(p)).unwrap_or(1);
@@ -77,14 +89,15 @@ pub(super) fn strips(width: usize, most: usize, vectors: usize, steps: usize) ->
 }
 
 /// Most pixels a tile of `vectors` vectors may have.
-pub(super) fn most_pixels(target: &Target, vectors: usize) -> usize {
-    (1..=target.registers).take_while(|&p| registers(p, vectors) <= target.registers).last().unwrap_or(1)
+pub(super) fn most_pixels(target: &Target, dot: Dot, vectors: usize) -> usize {
+    let fits = |p: &usize| registers(dot, *p, vectors) <= target.registers;
+    (1..=target.registers).take_while(fits).last().unwrap_or(1)
 }
 
 /// Name of a convolution kernel, in XNNPACK's habit.
 pub(super) fn name(dot: Dot, kind: &str, pixels: usize, channels: usize, target: &Target) -> String {
     let types = match dot {
-        Dot::U8S8 => "u8s8",
+        Dot::U8S8 | Dot::Words => "u8s8",
         Dot::F32 => "f32",
     };
     format!("{kind}_{types}_{pixels}x{channels}_{}", target.name)
@@ -96,23 +109,27 @@ mod tests {
 
     #[test]
     fn cuts_cover_everything_once() {
-        for target in Target::ALL {
+        let both = |t| [true, false].map(|integer| (Dot::of(&t, integer), t.clone()));
+        for (dot, target) in Target::ALL.into_iter().flat_map(both) {
             for blocks in 1..70 {
                 for pixels in [1, 49] {
                     let mut next = 0;
-                    for p in panels(&target, blocks, pixels) {
+                    for p in panels(&target, dot, blocks, pixels) {
                         assert_eq!(p.block, next);
                         next += p.blocks * p.count;
                         let v = p.blocks * (BLOCK / target.lanes);
-                        assert!(registers(1, v) <= target.registers, "{blocks} blocks do not fit {target}");
+                        assert!(
+                            registers(dot, 1, v) <= target.registers,
+                            "{blocks} blocks, {dot:?}, {target}"
+                        );
                     }
                     assert_eq!(next, blocks);
                 }
             }
             for width in 1..120 {
-                let most = most_pixels(&target, 4);
+                let most = most_pixels(&target, dot, 4);
                 let mut next = 0;
-                for s in strips(width, most, 4, 16) {
+                for s in strips(dot, width, most, 4, 16) {
                     assert_eq!(s.start, next);
                     assert!(s.pixels <= most);
                     next += s.pixels * s.count;
@@ -124,7 +141,14 @@ mod tests {
 
     #[test]
     fn the_avx512_tile_is_seven_by_four() {
-        assert_eq!(most_pixels(&Target::avx512vnni(), 4), 7);
-        assert_eq!(strips(56, 7, 4, 16), [Strip { start: 0, pixels: 7, count: 8 }]);
+        assert_eq!(most_pixels(&Target::avx512vnni(), Dot::U8S8, 4), 7);
+        assert_eq!(strips(Dot::U8S8, 56, 7, 4, 16), [Strip { start: 0, pixels: 7, count: 8 }]);
+    }
+
+    #[test]
+    fn the_avx2_tile_of_bytes_is_six_by_two() {
+        let avx2 = Target::avx2();
+        assert_eq!(panels(&avx2, Dot::Words, 4, 196), [Panel { block: 0, blocks: 1, count: 4 }]);
+        assert_eq!(most_pixels(&avx2, Dot::Words, 2), 6);
     }
 }

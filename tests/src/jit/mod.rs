@@ -15,12 +15,13 @@ use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef, cpu};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Whether machine code can run here; says so if not.
-fn can_run() -> bool {
-    if !cpu::avx512_vnni() {
-        println!("skipped: this CPU has no AVX-512 VNNI");
+/// The targets whose machine code can run here; says which cannot.
+fn targets() -> Vec<Target> {
+    let (run, skipped): (Vec<_>, Vec<_>) = Target::ALL.into_iter().partition(Target::native);
+    for (target, needs) in skipped.iter().filter_map(|t| Some((t, t.needs()?))) {
+        println!("skipped: {target}: this CPU has no {needs}");
     }
-    cpu::avx512_vnni()
+    run
 }
 
 /// xorshift64*.
@@ -106,8 +107,8 @@ const SLACK: i64 = 192;
 
 /// A plan that runs `kernel` over a grid. Parameters that are only read become inputs, the others parts of the arena, in
 /// order; each space is as large as the kernel's footprint over the grid needs. Footprints are the verifier's.
-fn plan_of(kernel: Kernel, grid: Vec<GridDim>) -> Plan {
-    let footprint = verify(&kernel, 32).unwrap();
+fn plan_of(target: &Target, kernel: Kernel, grid: Vec<GridDim>) -> Plan {
+    let footprint = verify(&kernel, target.registers).unwrap();
     let (mut inputs, mut args, mut arena) = (Vec::new(), Vec::new(), 0);
     for (i, p) in kernel.params.iter().enumerate() {
         let mut hull = footprint.touched(i).unwrap_or(0..0);
@@ -127,7 +128,7 @@ fn plan_of(kernel: Kernel, grid: Vec<GridDim>) -> Plan {
     }
     Plan {
         name: kernel.name.clone(),
-        target: Target::avx512vnni(),
+        target: target.clone(),
         batch: 1,
         head: 1,
         carried_bytes: 0,

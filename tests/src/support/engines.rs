@@ -1,4 +1,5 @@
-//! All engines behind one call: the evaluator, the kernel interpreter for every target, and machine code where this CPU runs it.
+//! All engines behind one call: the evaluator, the kernel interpreter for every target, and machine code for every target that
+//! this CPU runs.
 
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::jit::{self, Jit};
@@ -6,7 +7,7 @@ use qgraph_compiler::lower::{self, Options};
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::qgraph::{QGraph, eval};
-use qgraph_compiler::target::{Isa, Target};
+use qgraph_compiler::target::Target;
 use qgraph_runtime::{Model, TensorMut, TensorRef};
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub(crate) fn engines(graph: &QGraph, options: &Options) -> Vec<(String, Box<dyn
         let plan = plan(graph, &target, options);
         let interp = Interpreter::new(Arc::clone(&plan)).expect("a verified plan");
         engines.push((format!("interp {target}"), Box::new(interp)));
-        if target.isa == Isa::Avx512Vnni && Target::detect() == target {
+        if target.native() {
             let jit = Jit::compile(plan, &jit::Options::default()).expect("the plan compiles");
             engines.push((format!("jit {target}"), Box::new(jit)));
         }

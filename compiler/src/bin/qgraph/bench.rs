@@ -1,7 +1,7 @@
 //! `qgraph bench`: images per second, beside what the core could do at most.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, ShapeArgs, about};
+use crate::load::{self, EngineArg, Model, ShapeArgs, TargetArgs, about};
 use crate::peak::{self, Peak};
 use crate::profile;
 use qgraph_compiler::blob::Bytes;
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
 }
 
@@ -88,7 +90,7 @@ pub(crate) struct Speed {
 
 pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
-    let (engine, target) = load::engine(args.engine)?;
+    let (engine, target) = load::engine(args.engine, &args.target)?;
     if engine == Engine::Eval {
         let message = "the evaluator is a definition, not for speed; use jit or interp";
         return Err(Error::new(Stage::Run, "--engine eval", message));

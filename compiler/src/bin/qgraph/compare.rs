@@ -1,6 +1,6 @@
 //! `qgraph compare`: the float network and its int8 form on the same labelled images.
 
-use crate::load::{self, EngineArg, PreprocessArgs, ShapeArgs, about};
+use crate::load::{self, EngineArg, PreprocessArgs, ShapeArgs, TargetArgs, about};
 use crate::score::{Layers, Noise, Score, top};
 use crate::{Done, progress};
 use qgraph_compiler::data::Pick;
@@ -52,7 +52,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let float = pipeline::fuse(&imported).and_then(|(g, _)| pipeline::float(&g)).map_err(of_float)?;
     let quantized = file::load(&args.quantized)?;
     same_interface(&float, &quantized).map_err(of_int8)?;
-    let (engine, target) = load::engine(args.engine)?;
+    let (engine, target) = load::engine(args.engine, &TargetArgs::default())?;
     let preprocess = args.preprocess.over(quantized.preprocess.as_ref());
     let pick = args.limit.map_or(Pick::All, Pick::First);
     let samples = load::samples(&args.images, &float, &preprocess, args.labels.as_ref(), pick)?;

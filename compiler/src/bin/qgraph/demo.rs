@@ -2,7 +2,7 @@
 
 use crate::Done;
 use crate::bench::{Mode, graph, measure};
-use crate::load::{self, EngineArg, Model};
+use crate::load::{self, EngineArg, Model, TargetArgs};
 use crate::score::{Score, top};
 use qgraph_compiler::data::{self, Sample, Samples};
 use qgraph_compiler::graph::Graph;
@@ -44,7 +44,7 @@ fn digits(records: &'static [u8], graph: &QGraph, preprocess: &Preprocess) -> Re
 }
 
 pub(crate) fn main(args: &Args) -> Done {
-    let (engine, target) = load::engine(args.engine)?;
+    let (engine, target) = load::engine(args.engine, &TargetArgs::default())?;
     if engine == Engine::Eval {
         let message = "the evaluator is not for speed; use jit or interp";
         return Err(Error::new(Stage::Run, "--engine eval", message));

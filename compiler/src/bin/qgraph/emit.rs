@@ -1,10 +1,9 @@
 //! `qgraph emit`: the text of any stage.
 
 use crate::Done;
-use crate::load::{Model, ShapeArgs, about};
+use crate::load::{Model, ShapeArgs, TargetArgs, about};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
-use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Stage};
 use std::path::PathBuf;
 
@@ -23,9 +22,6 @@ pub(crate) struct Args {
     what: What,
     /// A .qgraph, or a float .onnx
     model: PathBuf,
-    /// What kernels are written for [default: the best here; for asm, avx512vnni]
-    #[arg(long, value_enum)]
-    target: Option<TargetArg>,
     /// Images per run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -33,10 +29,12 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     /// The imported float graph
     Graph,
@@ -52,26 +50,13 @@ enum What {
     Asm,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum TargetArg {
-    /// Plain 128-bit vectors
-    Portable,
-    /// AVX-512 with VNNI
-    Avx512vnni,
-}
-
 pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
-    let target = match (args.target, args.what) {
-        (Some(TargetArg::Portable), What::Asm) => {
-            let message = "there is machine code for avx512vnni only: leave --target out, or emit kernels";
-            return Err(Error::new(Stage::Jit, "--target portable", message).in_file(&args.model));
-        }
-        (Some(TargetArg::Portable), _) => Target::portable(),
-        // Machine code can be made anywhere, if not run.
-        (Some(TargetArg::Avx512vnni), _) | (None, What::Asm) => Target::avx512vnni(),
-        (None, _) => Target::detect(),
-    };
+    let target = args.target.target();
+    if args.what == What::Asm && target.needs().is_none() {
+        let message = format!("there is no machine code for {target}: name another target, or emit kernels");
+        return Err(Error::new(Stage::Jit, "--target", message).in_file(&args.model));
+    }
     let from_plan = |what| -> Result<String, Error> {
         let options = Options { batch: args.batch.into(), ..Options::default() };
         pipeline::emit(pipeline::schedule(&model.runnable()?, &target, &options)?, what)

@@ -1,6 +1,7 @@
-//! Opening what the user names: `.onnx` or `.qgraph`, input shapes, preprocessing, engines.
+//! Opening what the user names: `.onnx` or `.qgraph`, input shapes, preprocessing, engines, targets.
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use qgraph_compiler::data::{Input, Options, Pick, Samples};
 use qgraph_compiler::graph::{Graph, Tensor};
 use qgraph_compiler::magic::{MAGIC_BYTES, Magic};
@@ -104,7 +105,7 @@ fn shape(text: &str) -> std::result::Result<(String, Vec<usize>), String> {
 /// Which engine runs.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EngineArg {
-    /// Machine code (AVX-512 VNNI)
+    /// Machine code (AVX2, AVX-VNNI or AVX-512 VNNI)
     Jit,
     /// The kernel interpreter
     Interp,
@@ -112,28 +113,53 @@ pub(crate) enum EngineArg {
     Eval,
 }
 
-/// The engine and target to use: what was asked for, else the best here. Says so when the machine cannot run machine code.
-pub(crate) fn engine(asked: Option<EngineArg>) -> Result<(Engine, Target)> {
-    let target = Target::detect();
-    let best = Engine::best(&target);
-    if asked.is_none() && best != Engine::Jit {
-        crate::warn(format!("{NO_VNNI}: running the kernel interpreter, which is slow"));
-    }
-    Ok((choose(asked, best)?, target))
+/// For which instruction set kernels are made.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TargetArgs {
+    /// What kernels are made for; integer results do not depend on it [default: the best here]
+    #[arg(long, value_name = "NAME", value_parser = target_names())]
+    target: Option<Target>,
 }
 
-const NO_VNNI: &str = "this CPU has no AVX-512 VNNI, which machine code needs";
+fn target_names() -> impl TypedValueParser<Value = Target> {
+    PossibleValuesParser::new(Target::ALL.map(|t| t.name))
+        .map(|name| Target::named(&name).expect("the names of all targets"))
+}
 
-/// What was asked for, if this machine can, whose best engine is `best`.
-fn choose(asked: Option<EngineArg>, best: Engine) -> Result<Engine> {
+impl TargetArgs {
+    /// What was asked for, else the best here.
+    pub(crate) fn target(&self) -> Target {
+        self.target.clone().unwrap_or_else(Target::detect)
+    }
+}
+
+/// The engine and target to use: what was asked for, else the best here. Says so when the machine cannot run machine code.
+pub(crate) fn engine(asked: Option<EngineArg>, target: &TargetArgs) -> Result<(Engine, Target)> {
+    let target = target.target();
+    let best = Engine::best(&target);
+    let choice = choose(asked, best, || match target.needs() {
+        Some(needs) => format!("this CPU has no {needs}"),
+        None if Target::detect() == target => "this CPU has no AVX2 and FMA".into(),
+        None => format!("there is no machine code for target {target}"),
+    });
+    choice.map(|engine| (engine, target))
+}
+
+/// What was asked for, if this machine can, whose best engine is `best`; `why` says why that is not machine code.
+fn choose(asked: Option<EngineArg>, best: Engine, why: impl Fn() -> String) -> Result<Engine> {
     match asked {
         Some(EngineArg::Jit) if best != Engine::Jit => {
-            Err(Error::new(Stage::Jit, "--engine jit", format!("{NO_VNNI}: use --engine interp")))
+            Err(Error::new(Stage::Jit, "--engine jit", format!("{}: use --engine interp", why())))
         }
         Some(EngineArg::Jit) => Ok(Engine::Jit),
         Some(EngineArg::Interp) => Ok(Engine::Interp),
         Some(EngineArg::Eval) => Ok(Engine::Eval),
-        None => Ok(best),
+        None => {
+            if best != Engine::Jit {
+                crate::warn(format!("{}: running the kernel interpreter, which is slow", why()));
+            }
+            Ok(best)
+        }
     }
 }
 
@@ -237,12 +263,13 @@ mod tests {
     #[test]
     fn a_machine_without_vnni_interprets_and_refuses_machine_code() {
         let best = Engine::Interp;
-        let refused = choose(Some(EngineArg::Jit), best).unwrap_err().to_string();
-        assert_eq!(refused, format!("jit: --engine jit: {NO_VNNI}: use --engine interp"));
-        assert_eq!(choose(None, best), Ok(Engine::Interp));
-        assert_eq!(choose(Some(EngineArg::Eval), best), Ok(Engine::Eval));
-        assert_eq!(choose(None, Engine::Jit), Ok(Engine::Jit));
-        assert_eq!(choose(Some(EngineArg::Interp), Engine::Jit), Ok(Engine::Interp));
+        let why = || "this CPU has no VNNI".to_string();
+        let refused = choose(Some(EngineArg::Jit), best, why).unwrap_err().to_string();
+        assert_eq!(refused, format!("jit: --engine jit: {}: use --engine interp", why()));
+        assert_eq!(choose(None, best, why), Ok(Engine::Interp));
+        assert_eq!(choose(Some(EngineArg::Eval), best, why), Ok(Engine::Eval));
+        assert_eq!(choose(None, Engine::Jit, why), Ok(Engine::Jit));
+        assert_eq!(choose(Some(EngineArg::Interp), Engine::Jit, why), Ok(Engine::Interp));
         // Portable kernels are never run by machine code, on no machine.
         assert_eq!(Engine::best(&Target::portable()), Engine::Interp);
     }

@@ -4,11 +4,11 @@ use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand};
 use qgraph_compiler::plan::{Call, Plan, Ptr, Space, Step, Work};
 use qgraph_compiler::runner::{Engine, compile};
-use qgraph_compiler::target::Target;
+use qgraph_compiler::target::{Dots, Target};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Independent accumulators: more than the latency of a dot needs.
+/// Independent accumulators, if there are as many registers: more than the latency of a dot needs.
 const CHAINS: usize = 24;
 /// Iterations of the measured loop.
 const TURNS: usize = 20_000;
@@ -42,8 +42,17 @@ fn rate(target: &Target, integer: bool) -> Option<f64> {
         model.run(&[], &mut [], &mut arena).ok()?;
         best = best.min(start.elapsed().as_secs_f64());
     }
-    let per_dot = if integer { 4 * target.lanes } else { target.lanes };
-    Some((TURNS * CHAINS * per_dot) as f64 / best)
+    let per_dot = match (integer, target.dots) {
+        (true, Dots::Bytes) => 4 * target.lanes,
+        (true, Dots::Words) => 2 * target.lanes,
+        (false, _) => target.lanes,
+    };
+    Some((TURNS * chains(target) * per_dot) as f64 / best)
+}
+
+/// Accumulators of the measured loop; one register holds the operand.
+fn chains(target: &Target) -> usize {
+    CHAINS.min(target.registers - 1)
 }
 
 fn plan(target: &Target, integer: bool) -> Plan {
@@ -76,17 +85,17 @@ fn kernel(target: &Target, integer: bool) -> Kernel {
     let mut b = KernelBuilder::new(format!("peak_{}", target.name), target.lanes);
     let y = b.param("y", Access::Write);
     let x = b.param("x", Access::Read);
-    let acc = b.array("acc", CHAINS);
+    let acc = b.array("acc", chains(target));
     let v = b.array("v", 1).at(0);
     b.op(Instr::Load { dst: v.clone(), src: Addr::new(x, 0), bytes });
-    b.unroll(CHAINS, |b, k| b.op(Instr::Splat { dst: acc.at(k), bits: 0 }));
+    b.unroll(chains(target), |b, k| b.op(Instr::Splat { dst: acc.at(k), bits: 0 }));
     b.loop_(TURNS, [], |b| {
-        b.unroll(CHAINS, |b, k| {
-            let (acc, s) = (acc.at(k), Operand::Reg(v.clone()));
-            b.op(if integer {
-                Instr::Dot4 { acc, u: v.clone(), s }
-            } else {
-                Instr::FmaAcc { acc, a: v.clone(), b: s }
+        b.unroll(chains(target), |b, k| {
+            let (acc, other) = (acc.at(k), Operand::Reg(v.clone()));
+            b.op(match (integer, target.dots) {
+                (true, Dots::Bytes) => Instr::Dot4 { acc, u: v.clone(), s: other },
+                (true, Dots::Words) => Instr::Dot2 { acc, a: v.clone(), b: other },
+                (false, _) => Instr::FmaAcc { acc, a: v.clone(), b: other },
             });
         });
     });

@@ -1,7 +1,7 @@
 //! `qgraph run`: one input through a network.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs, about};
+use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs, TargetArgs, about};
 use crate::score::top;
 use qgraph_compiler::data::{self, Pick};
 use qgraph_compiler::lower::Options;
@@ -41,6 +41,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
@@ -49,7 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Done {
     let about = about(&args.model);
     let graph = Model::open(&args.model, &args.shapes)?.runnable().map_err(about)?;
-    let (engine, target) = load::engine(args.engine)?;
+    let (engine, target) = load::engine(args.engine, &args.target)?;
     let names = args.labels.as_deref().map(data::class_names).transpose()?;
     let preprocess = args.preprocess.over(graph.preprocess.as_ref());
     let mut samples = load::samples(&args.input, &graph, &preprocess, None, Pick::First(1))?;
