@@ -8,13 +8,15 @@ use super::Lower;
 use super::conv::{Dot, Layer};
 use super::draft::DraftCall;
 use super::epilogue::{Common, Finish, Params, common, common_table, pack};
+use super::sliding::Chunk;
 use super::tile;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg, Regs};
 use crate::plan::GridDim;
 use crate::target::Target;
+use std::ops::Range;
 
 /// Registers besides the accumulators: four rows and four halves.
-const TEMPORARIES: usize = 8;
+pub(super) const TEMPORARIES: usize = 8;
 
 impl Lower<'_> {
     pub(super) fn depthwise(&mut self, layer: &Layer) {
@@ -33,23 +35,19 @@ impl Lower<'_> {
         let parts =
             [(0, whole, chunk), (whole, usize::from(!channels.is_multiple_of(chunk)), channels % chunk)];
         for (first, count, lanes) in parts.into_iter().filter(|p| p.1 > 0) {
-            let table =
-                (first..first + count).flat_map(|c| self.depthwise_table(layer, c)).collect::<Vec<u8>>();
+            let store =
+                if y.pixel() >= lanes.next_multiple_of(16) { lanes.next_multiple_of(16) } else { lanes };
+            if self.slides(layer) {
+                calls.extend(self.sliding(layer, common_at, Chunk { first, count, channels: lanes, store }));
+                continue;
+            }
+            let table = (first..first + count)
+                .flat_map(|c| self.depthwise_table(layer, c, 0..1))
+                .collect::<Vec<u8>>();
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
             for strip in tile::strips(dot, ow, most, 4, window.kernel[0] * window.kernel[1]) {
-                let spec = Spec {
-                    target: &target,
-                    dot,
-                    layer,
-                    pixels: strip.pixels,
-                    channels: lanes,
-                    store: if y.pixel() >= lanes.next_multiple_of(16) {
-                        lanes.next_multiple_of(16)
-                    } else {
-                        lanes
-                    },
-                };
+                let spec = Spec { target: &target, dot, layer, pixels: strip.pixels, channels: lanes, store };
                 let kernel = self.draft.kernel(spec.kernel());
                 let [sy, sx] = window.strides;
                 let skip = first * chunk;
@@ -84,7 +82,8 @@ impl Lower<'_> {
 
     /// Bias, scale, perhaps offset, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order. For dots of words,
     /// `[kw][ceil(kh/4)][taps 0 and 2, taps 1 and 3][4 vectors]`.
-    fn depthwise_table(&self, layer: &Layer, chunk: usize) -> Vec<u8> {
+    /// Repeated for each shift: the weights of an output row that lies so many rows below.
+    pub(super) fn depthwise_table(&self, layer: &Layer, chunk: usize, shifts: Range<usize>) -> Vec<u8> {
         let lanes = self.target.lanes;
         let outputs = layer.outputs();
         let channel = move |j: usize, lane: usize| chunk * 4 * lanes + 16 * (lane / 4) + 4 * j + lane % 4;
@@ -93,11 +92,13 @@ impl Lower<'_> {
         bytes.extend(layer.table(order.clone(), outputs));
         let weights = self.graph.blob_bytes(layer.conv.weight);
         let [kh, kw] = layer.shape.kernel;
-        let weight = |c: usize, row: usize, x: usize| {
-            let exists = c < outputs && row < kh;
-            if exists { weights[layer.shape.index(c, 0, row, x)] } else { 0 }
-        };
-        for (x, group) in (0..kw).flat_map(|x| (0..kh.div_ceil(4)).map(move |g| (x, g))) {
+        let steps =
+            shifts.flat_map(|s| (0..kw).flat_map(move |x| (0..kh.div_ceil(4)).map(move |g| (s, x, g))));
+        for (shift, x, group) in steps {
+            let weight = |c: usize, row: usize, x: usize| {
+                let exists = c < outputs && (shift..shift + kh).contains(&row);
+                if exists { weights[layer.shape.index(c, 0, row - shift, x)] } else { 0 }
+            };
             match Dot::of(self.target, true) {
                 Dot::U8S8 | Dot::F32 => {
                     let dword = |c| (0..4).map(move |t| weight(c, 4 * group + t, x));
@@ -127,10 +128,10 @@ struct Spec<'a> {
 
 /// Registers of a depthwise kernel.
 #[derive(Clone, Copy)]
-struct Tile {
-    acc: Regs,
-    rows: Regs,
-    halves: Regs,
+pub(super) struct Tile {
+    pub(super) acc: Regs,
+    pub(super) rows: Regs,
+    pub(super) halves: Regs,
 }
 
 impl Spec<'_> {
@@ -156,7 +157,16 @@ impl Spec<'_> {
         for group in 0..kh.div_ceil(4) {
             self.taps(&mut b, t, x, params, group);
         }
-        self.finish(&mut b, t, params);
+        let ending = Ending {
+            target: self.target,
+            finish: self.layer.finish,
+            params,
+            channels: self.channels,
+            store: self.store,
+        };
+        let (y, r) = (self.layer.y.layout.pixel(), self.layer.r.as_ref().map_or(0, |r| r.layout.pixel()));
+        let outputs: Vec<_> = (0..self.pixels).map(|p| Output { acc: 4 * p, y: p * y, r: p * r }).collect();
+        ending.emit(&mut b, t, &outputs);
         b.finish()
     }
 
@@ -223,22 +233,41 @@ impl Spec<'_> {
         let rounded = self.channels.next_multiple_of(16);
         if self.layer.x.layout.pixel() >= rounded { rounded } else { self.channels }
     }
+}
 
-    fn finish(&self, b: &mut KernelBuilder, t: Tile, params: Params) {
-        let Finish::Requantize { residual, guard, magic, lo, hi } = self.layer.finish else { return };
-        let bytes = self.target.vector_bytes();
+/// An output pixel of a kernel: its first accumulator, and its bytes from `y` and `r`.
+pub(super) struct Output {
+    pub(super) acc: usize,
+    pub(super) y: usize,
+    pub(super) r: usize,
+}
+
+/// How accumulators of four vectors become stored bytes.
+pub(super) struct Ending<'a> {
+    pub(super) target: &'a Target,
+    pub(super) finish: Finish,
+    pub(super) params: Params,
+    /// Channels that exist, and channels that may be stored.
+    pub(super) channels: usize,
+    pub(super) store: usize,
+}
+
+impl Ending<'_> {
+    pub(super) fn emit(&self, b: &mut KernelBuilder, t: Tile, outputs: &[Output]) {
+        let Finish::Requantize { residual, guard, magic, lo, hi } = self.finish else { return };
+        let (bytes, params) = (self.target.vector_bytes(), self.params);
         let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
-        let load = |dst: Reg, which| Instr::Load { dst, src: common(self.target, params.c, which), bytes };
+        let load = |dst: Reg, src: Addr| Instr::Load { dst, src, bytes };
         let offset = t.halves.at(0);
         if !magic {
-            b.op(load(offset.clone(), Common::Offset));
+            b.op(load(offset.clone(), common(self.target, params.c, Common::Offset)));
         }
         for j in 0..4 {
             if magic {
-                b.op(Instr::Load { dst: offset.clone(), src: Addr::new(params.t, (8 + j) * bytes), bytes });
+                b.op(load(offset.clone(), Addr::new(params.t, (8 + j) * bytes)));
             }
-            for p in 0..self.pixels {
-                let acc = t.acc.at(4 * p + j);
+            for o in outputs {
+                let acc = t.acc.at(o.acc + j);
                 if !magic {
                     b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
                 }
@@ -246,11 +275,10 @@ impl Spec<'_> {
                 b.op(Instr::FmaMul { x: acc, m, c: offset.clone() });
             }
         }
-        for p in 0..self.pixels {
-            let acc = |j: usize| t.acc.at(4 * p + j);
+        for o in outputs {
+            let acc = |j: usize| t.acc.at(o.acc + j);
             if let (true, Some(r)) = (residual, params.r) {
-                let pixel = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
-                let src = Addr::new(r, p * pixel);
+                let src = Addr::new(r, o.r);
                 b.op(Instr::Load { dst: t.rows.at(0), src, bytes: self.channels });
                 b.op(Instr::Splat { dst: t.rows.at(1), bits: 0 });
                 let (q, zero) = (t.rows.at(0), t.rows.at(1));
@@ -271,14 +299,13 @@ impl Spec<'_> {
             let lo = lo.then(|| constant(Common::Lo));
             let hi = hi.then(|| constant(Common::Hi));
             let src = pack(b, &[acc(0), acc(1), acc(2), acc(3)], lo, hi, None);
-            let dst = Addr::new(params.y, p * self.layer.y.layout.pixel());
-            b.op(Instr::Store { dst, src, bytes: self.store });
+            b.op(Instr::Store { dst: Addr::new(params.y, o.y), src, bytes: self.store });
         }
     }
 }
 
 /// Four vectors of bytes become four of dwords, each dword one byte of every input; the result is in `t.rows`.
-fn interleave(b: &mut KernelBuilder, t: Tile, [r0, r1, r2, r3]: [Reg; 4]) {
+pub(super) fn interleave(b: &mut KernelBuilder, t: Tile, [r0, r1, r2, r3]: [Reg; 4]) {
     let half = |k: usize| t.halves.at(k);
     b.op(Instr::UnpackLo8 { dst: half(0), a: r0.clone(), b: r1.clone() });
     b.op(Instr::UnpackLo8 { dst: half(1), a: r2.clone(), b: r3.clone() });

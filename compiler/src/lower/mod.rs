@@ -7,7 +7,7 @@
 //! - `batch`: which nodes run for all images of a batch at once.
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
-//! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `channelwise`: convolutions.
+//! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `sliding`, `channelwise`: convolutions.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
 mod batch;
@@ -24,6 +24,7 @@ mod memory;
 mod moves;
 mod pool;
 mod prefetch;
+mod sliding;
 mod tile;
 
 use crate::error::{Error, Result, Stage};

@@ -1,0 +1,197 @@
+//! Depthwise convolutions of stride 1, u8 → u8: whole rows of outputs, every input column unpacked once.
+//!
+//! A kernel walks along a row, column by column. A column of four unpacked input rows (see `depthwise`) meets the weights of all kernel
+//! columns: it belongs to as many outputs as the kernel is wide, whose accumulators stay in registers until their last column
+//! has passed. With kernels of three rows, four input rows hold the taps of two output rows, which share the unpacking:
+//! `[k0 k1 k2 0]` are the weights of the upper one, `[0 k0 k1 k2]` of the lower.
+
+use super::Lower;
+use super::conv::{Dot, Layer};
+use super::depthwise::{Ending, Output, TEMPORARIES, Tile, interleave};
+use super::draft::{At, DraftCall};
+use super::epilogue::Params;
+use super::tile;
+use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand};
+use crate::plan::GridDim;
+use crate::target::{Dots, Target};
+
+/// Vectors of channels that lie one after the other, each a kernel call.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk {
+    /// First vector of bytes.
+    pub(super) first: usize,
+    /// How many.
+    pub(super) count: usize,
+    /// Channels of each that exist, and that may be stored.
+    pub(super) channels: usize,
+    pub(super) store: usize,
+}
+
+/// Output rows that a kernel of `kh` rows makes at once.
+fn rows(kh: usize) -> usize {
+    if kh == 3 { 2 } else { 1 }
+}
+
+impl Lower<'_> {
+    /// Whether a layer is computed here.
+    pub(super) fn slides(&self, layer: &Layer) -> bool {
+        let window = &layer.conv.window;
+        let [kh, kw] = window.kernel;
+        let registers = 4 * kw * rows(kh) + TEMPORARIES;
+        self.target.dots == Dots::Bytes
+            && window.strides == [1, 1]
+            && window.dilations == [1, 1]
+            && kw > 1
+            && layer.map()[1] >= kw
+            && registers <= self.target.registers
+    }
+
+    /// The calls for some channels of a layer that [`Lower::slides`].
+    pub(super) fn sliding(&mut self, layer: &Layer, common_at: At, chunk: Chunk) -> Vec<DraftCall> {
+        let target = self.target.clone();
+        let [oh, _] = layer.map();
+        let at_once = rows(layer.shape.kernel[0]);
+        // Pairs of rows, then the last row if it is alone.
+        let parts = [(0, oh / at_once, at_once), (oh / at_once * at_once, oh % at_once, 1)];
+        let mut calls = Vec::new();
+        for (start, count, rows) in parts.into_iter().filter(|p| p.1 > 0) {
+            let kernel = Spec { target: &target, layer, chunk, rows }.kernel();
+            let kernel = self.draft.kernel(kernel);
+            let chunks = chunk.first..chunk.first + chunk.count;
+            let table = chunks.flat_map(|c| self.depthwise_table(layer, c, 0..rows)).collect::<Vec<u8>>();
+            let table_bytes = table.len() / chunk.count;
+            let table = self.draft.constant(table);
+            let bytes = target.vector_bytes();
+            let (x, y, r) = (&layer.x.layout, &layer.y.layout, layer.r.as_ref().map(|r| &r.layout));
+            let skip = chunk.first * bytes;
+            let mut args = vec![
+                layer.x_first().plus(start * x.row() + skip),
+                table,
+                common_at,
+                layer.y.first().plus(start * y.row() + skip),
+            ];
+            args.extend(layer.r.as_ref().map(|r| r.first().plus(start * r.layout.row() + skip)));
+            let dim = |extent: usize, x: usize, t: usize, y: usize, r: Option<usize>| {
+                let advance = [x, t, 0, y].into_iter().chain(r).map(|by| by as i64).collect();
+                GridDim { extent, advance }
+            };
+            let grid = [
+                dim(x.shape[0], x.image(), 0, y.image(), r.map(|r| r.image())),
+                dim(chunk.count, bytes, table_bytes, bytes, r.map(|_| bytes)),
+                dim(count, rows * x.row(), 0, rows * y.row(), r.map(|r| rows * r.row())),
+            ];
+            calls.push(DraftCall { kernel, args, grid: grid.into_iter().filter(|d| d.extent > 1).collect() });
+        }
+        calls
+    }
+}
+
+/// Geometry of a kernel that makes whole rows.
+struct Spec<'a> {
+    target: &'a Target,
+    layer: &'a Layer<'a>,
+    chunk: Chunk,
+    /// Output rows.
+    rows: usize,
+}
+
+impl Spec<'_> {
+    fn kernel(&self) -> Kernel {
+        let [kh, kw] = self.layer.shape.kernel;
+        let ow = self.layer.map()[1];
+        let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
+        let kind = format!("{kind}{kh}x{kw}_row{}", self.rows);
+        let name = tile::name(Dot::U8S8, &kind, ow, self.chunk.channels, self.target);
+        let mut b = KernelBuilder::new(name, self.target.lanes);
+        let x = b.param("x", Access::Read);
+        let params = Params::declare(&mut b, self.layer.finish);
+        let t = Tile {
+            acc: b.array("acc", 4 * kw * self.rows),
+            rows: b.array("row", 4),
+            halves: b.array("half", 4),
+        };
+        let ending = Ending {
+            target: self.target,
+            finish: self.layer.finish,
+            params,
+            channels: self.chunk.channels,
+            store: self.chunk.store,
+        };
+        // Columns that begin an output before one ends; then a loop over as many columns as there are sets of accumulators, so that
+        // each set has its turn at the same place; then the rest.
+        let first = kw - 1;
+        let turns = (ow - first) / kw;
+        for column in 0..first {
+            self.column(&mut b, t, x, &ending, column, usize::MAX);
+        }
+        let (px, py) = (self.layer.x.layout.pixel(), self.layer.y.layout.pixel());
+        let pr = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
+        let by = [(x, px), (params.y, py)].into_iter().chain(params.r.map(|r| (r, pr)));
+        b.loop_(turns, by.map(|(p, pixel)| (p, (kw * pixel) as i64)).collect::<Vec<_>>(), |b| {
+            for column in first..first + kw {
+                self.column(b, t, x, &ending, column, usize::MAX);
+            }
+        });
+        for column in first + turns * kw..ow + kw - 1 {
+            self.column(&mut b, t, x, &ending, column, ow);
+        }
+        b.finish()
+    }
+
+    /// Input column `column`: begins output `column`, if below `width`, and ends output `column − kw + 1`.
+    fn column(&self, b: &mut KernelBuilder, t: Tile, x: usize, ending: &Ending, column: usize, width: usize) {
+        let bytes = self.target.vector_bytes();
+        let [kh, kw] = self.layer.shape.kernel;
+        let (layout, finish) = (&self.layer.x.layout, self.layer.finish);
+        let groups = kh.div_ceil(4);
+        let set = |output: usize, row: usize| 4 * ((output % kw) * self.rows + row);
+        let exists = |output: usize| output < width;
+        if exists(column) {
+            for row in 0..self.rows {
+                b.unroll(4, |b, j| {
+                    let (dst, src) = (t.acc.at(j + set(column, row)), Addr::new(ending.params.t, j * bytes));
+                    b.op(Instr::Load { dst, src, bytes });
+                });
+            }
+        }
+        for group in 0..groups {
+            let rows = (kh + self.rows - 1 - 4 * group).min(4);
+            b.unroll(rows, |b, row| {
+                let offset = (row + 4 * group) * layout.row() + column * layout.pixel();
+                b.op(Instr::Load { dst: t.rows.at(row), src: Addr::new(x, offset), bytes: self.load() });
+            });
+            // A missing row repeats the last: its weights are zero.
+            let row = |r: usize| t.rows.at(r.min(rows - 1));
+            interleave(b, t, [row(0), row(1), row(2), row(3)]);
+            for k in (0..kw).filter(|&k| k <= column && exists(column - k)) {
+                for row in 0..self.rows {
+                    let at =
+                        finish.table_vectors() * 4 * bytes + ((row * kw + k) * groups + group) * 4 * bytes;
+                    b.unroll(4, |b, j| {
+                        let s = Operand::Mem(Addr::new(ending.params.t, j * bytes + at));
+                        let acc = t.acc.at(j + set(column - k, row));
+                        b.op(Instr::Dot4 { acc, u: t.rows.at(j), s });
+                    });
+                }
+            }
+        }
+        if let Some(output) = (column + 1).checked_sub(kw) {
+            let at = |row: usize, l: &crate::lower::Layout| row * l.row() + output * l.pixel();
+            let r = self.layer.r.as_ref().map(|r| &r.layout);
+            let outputs: Vec<_> = (0..self.rows)
+                .map(|row| Output {
+                    acc: set(output, row),
+                    y: at(row, &self.layer.y.layout),
+                    r: r.map_or(0, |r| at(row, r)),
+                })
+                .collect();
+            ending.emit(b, t, &outputs);
+        }
+    }
+
+    /// Bytes of a column that are loaded: the channels, rounded up to what the layout pads.
+    fn load(&self) -> usize {
+        let rounded = self.chunk.channels.next_multiple_of(16);
+        if self.layer.x.layout.pixel() >= rounded { rounded } else { self.chunk.channels }
+    }
+}
