@@ -1,6 +1,7 @@
 //! Every test that sees more than one module, in one binary (one link, shared helpers).
 //! Modules are named by what they hold fixed; see each one's first line.
 
+mod cli;
 mod data;
 mod differential;
 mod fusion;
@@ -12,3 +13,4 @@ mod plan_ir;
 mod qgraph_file;
 mod quantization;
 mod support;
+mod tidy;

@@ -1,0 +1,295 @@
+//! What scripts rely on: options, JSON keys, the same bits from every engine, exit codes, last lines, pipes.
+
+use super::*;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::io::BufReader;
+
+/// The keys of an object, sorted.
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap_or_else(|| panic!("{value} is no object")).keys().map(String::as_str).collect()
+}
+
+#[test]
+fn quantize_takes_every_option() {
+    let dir = digits("quantize");
+    let line = "quantize digits.onnx --calib images --calib-mode naive --samples 4 --mean -0.5 --std 2 --scale 0.01 \
+                --resize 20 --crop 16 --order bgr --layout nchw --shape x=1x1x16x16 -o all.qgraph";
+    let stdout = qgraph(dir.path(), line).works();
+    assert!(stdout.starts_with("runs ") && stdout.ends_with("\nwrote all.qgraph\n"), "{stdout}");
+    let report = qgraph(dir.path(), "inspect all.qgraph --json").json();
+    let expected = serde_json::json!({
+        "layout": "nchw", "order": "bgr", "scale": 0.01f32, "mean": [-0.5], "std": [2.0], "resize": 20, "crop": 16
+    });
+    assert_eq!(report["preprocess"], expected);
+    assert_eq!(
+        report["inputs"],
+        serde_json::json!([{ "name": "x", "shape": [1, 1, 16, 16], "type": "f32" }])
+    );
+    assert_eq!(report["quantized"], true);
+    // The same ranges again, from the file, give the same bytes.
+    qgraph(dir.path(), "quantize digits.onnx --profile profile.json -o again.qgraph").works();
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    assert!(read("again.qgraph") == read("digits.qgraph"), "a saved profile gives another network");
+    for extra in ["--calib images", "--mean 1", "--samples 3", "--save-profile other.json"] {
+        let line = format!("quantize digits.onnx --profile profile.json {extra} -o no.qgraph");
+        qgraph(dir.path(), &line).refuses(&["cannot be used with"]);
+    }
+    for (name, at) in [("test.bin", "test.bin"), ("a set", "images"), ("noise", "random")] {
+        qgraph(dir.path(), &format!("quantize digits.onnx --calib {at} -o {at}.qgraph")).works();
+        assert!(dir.join(format!("{at}.qgraph")).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn engines_give_the_same_digest() {
+    let dir = digits("digest");
+    let mut digests = Vec::new();
+    for engine in ["jit", "interp", "eval"] {
+        let line = format!(
+            "run digits.qgraph --input images/3.png --engine {engine} --digest --output {engine}.npy"
+        );
+        let ran = qgraph(dir.path(), &line);
+        if engine == "jit" && !has_jit() {
+            ran.refuses(&["jit: --engine jit: this CPU has no AVX-512 VNNI", "use --engine interp"]);
+            continue;
+        }
+        let stdout = ran.works();
+        let lines: Vec<&str> = stdout.lines().collect();
+        let [head, best @ .., digest, wrote] = &lines[..] else { panic!("{stdout}") };
+        assert_eq!((*head, *wrote), ("logits [1, 10]", &format!("wrote {engine}.npy")[..]));
+        assert_eq!(best.len(), 5);
+        // The digest is that of the bytes that the .npy ends with.
+        let npy = fs::read(dir.join(format!("{engine}.npy"))).unwrap();
+        let hash: String =
+            Sha256::digest(&npy[npy.len() - 40..]).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(*digest, hash);
+        digests.push(stdout.replace(engine, ""));
+    }
+    assert!(digests.len() >= 2 && digests.iter().all(|d| *d == digests[0]), "{digests:#?}");
+}
+
+#[test]
+fn run_takes_every_option() {
+    let dir = digits("run");
+    fs::write(dir.join("names.txt"), (0..10).map(|k| format!("digit {k}\n")).collect::<String>()).unwrap();
+    let stdout =
+        qgraph(dir.path(), "run digits.qgraph --input images/0.png --top 3 --labels names.txt").works();
+    let label = fs::read_to_string(dir.join("images.csv")).unwrap().lines().nth(1).unwrap()[6..].to_string();
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{stdout}");
+    assert!(
+        lines[1].trim_start().starts_with(&label) && lines[1].ends_with(&format!("digit {label}")),
+        "{stdout}"
+    );
+    // A float network, preprocessing given anew, an array that was written before.
+    qgraph(dir.path(), "run digits.onnx --input images/0.png --scale 0.003921569 --output y.npy").works();
+    qgraph(dir.path(), "run digits.onnx --input random --shape x=1x1x16x16 --top 1").works();
+    qgraph(dir.path(), "run digits.onnx --input y.npy").refuses(&["data: y.npy", "[1, 10]"]);
+    let report =
+        qgraph(dir.path(), "run digits.qgraph --input images/0.png --top 2 --output z.npy --json").json();
+    assert_eq!(keys(&report), ["digest", "engine", "outputs", "written"]);
+    assert_eq!(report["written"], serde_json::json!(["z.npy"]));
+    assert_eq!(report["outputs"][0]["top"].as_array().unwrap().len(), 2);
+    assert_eq!(report["outputs"][0]["top"][0]["class"].to_string(), label);
+}
+
+#[test]
+fn compare_reports_accuracy_agreement_and_noise() {
+    let dir = digits("compare");
+    let report = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --json").json();
+    assert_eq!(keys(&report), ["agreement", "float", "images", "int8", "labelled", "layers", "sqnr_db"]);
+    assert_eq!((keys(&report["float"]), keys(&report["int8"])), (vec!["top1", "top5"], vec!["top1", "top5"]));
+    let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v} is no number"));
+    assert_eq!((number(&report["images"]), number(&report["labelled"])), (397.0, 397.0));
+    // `compiler/demo/README.md`: ONNX Runtime is right on 395.
+    let right = (number(&report["float"]["top1"]) * 397.0).round();
+    assert!((394.0..=396.0).contains(&right), "{right} right");
+    assert!(number(&report["int8"]["top1"]) > 0.98 && number(&report["agreement"]) > 0.98, "{report}");
+    assert!(number(&report["float"]["top5"]) > 0.99 && number(&report["int8"]["top5"]) > 0.99, "{report}");
+    assert!((20.0..60.0).contains(&number(&report["sqnr_db"])), "{report}");
+    let layers = report["layers"].as_array().unwrap();
+    assert!(layers.len() > 8, "{report}");
+    for layer in layers {
+        assert_eq!(keys(layer), ["node", "sqnr_db", "value"]);
+        assert!((15.0..=200.0).contains(&number(&layer["sqnr_db"])), "{layer}");
+    }
+    // The same as text; a limit; a folder with its labels named or found; no labels.
+    let text = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --limit 7").works();
+    assert!(text.contains("\n7 images"), "{text}");
+    let named = "compare digits.onnx digits.qgraph --images images --labels images.csv --json";
+    let named = qgraph(dir.path(), named).json();
+    assert_eq!(named["float"], serde_json::json!({ "top1": 1.0, "top5": 1.0 }));
+    let found = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images images --json").json();
+    assert_eq!(named, found);
+    fs::remove_file(dir.join("images.csv")).unwrap();
+    let none = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images images --json").json();
+    assert_eq!((&none["float"], &none["int8"], number(&none["labelled"])), (&Value::Null, &Value::Null, 0.0));
+    assert_eq!(none["agreement"], named["agreement"]);
+}
+
+#[test]
+fn bench_reports_one_object_per_mode() {
+    let dir = digits("bench");
+    let line = "bench digits.onnx --modes naive,fused,int8 --batch 4 --threads 2 --iters 12 --json";
+    let report = qgraph(dir.path(), line).json();
+    let rows = report.as_array().unwrap();
+    let modes: Vec<&str> = rows.iter().map(|r| r["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["naive", "fused", "int8"]);
+    for row in rows {
+        for key in ["images_per_s_median", "images_per_s_best", "gmac"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key} of {row}");
+        }
+        assert!(row["images_per_s_best"].as_f64() >= row["images_per_s_median"].as_f64(), "{row}");
+        // Only machine code is held against a peak.
+        assert_eq!(row["percent_of_peak"].as_f64().is_some_and(|p| p > 0.0), has_jit(), "{row}");
+        let (batch, threads, runs) = (&row["batch"], &row["threads"], &row["runs"]);
+        assert_eq!((batch, threads, runs), (&4.into(), &2.into(), &12.into()));
+    }
+    // The default of a .qgraph is int8; figures per image do not depend on the batch.
+    let int8 = qgraph(dir.path(), "bench digits.qgraph --iters 3 --json").json();
+    assert_eq!((int8.as_array().unwrap().len(), &int8[0]["mode"]), (1, &"int8".into()));
+    assert_eq!(int8[0]["gmac"], rows[2]["gmac"]);
+    let all = qgraph(dir.path(), "bench digits.onnx --iters 2").works();
+    for mode in ["naive ", "fused ", "int8 "] {
+        assert!(all.lines().any(|l| l.starts_with(mode)), "{all}");
+    }
+    for (line, words) in [
+        ("--modes float", vec!["--modes", "naive, fused, int8"]),
+        ("--modes fused", vec!["run: digits.qgraph: --modes", "bench the .onnx"]),
+        ("--threads 2", vec!["run: --threads", "multiple of 2"]),
+        ("--batch 0", vec!["--batch"]),
+        ("--iters 0", vec!["--iters"]),
+        ("--engine eval", vec!["run: --engine eval", "use jit or interp"]),
+    ] {
+        qgraph(dir.path(), &format!("bench digits.qgraph {line}")).refuses(&words);
+    }
+}
+
+#[test]
+fn emit_prints_every_stage() {
+    let dir = digits("emit");
+    let cases = [
+        ("graph digits.onnx", "batch_norm"),
+        ("fused digits.onnx", "conv"),
+        ("qgraph digits.onnx", "f32"),
+        ("qgraph digits.qgraph", "u8"),
+        ("plan digits.qgraph --target portable", "portable"),
+        ("plan digits.qgraph --batch 2", "batch 2"),
+        ("kernels digits.qgraph --target avx512vnni", "dot4"),
+        ("asm digits.qgraph", "vpdpbusd"),
+    ];
+    for (line, word) in cases {
+        let stdout = qgraph(dir.path(), &format!("emit {line}")).works();
+        assert!(stdout.contains(word), "no {word} in emit {line}: {}", &stdout[..stdout.len().min(400)]);
+        let last = qgraph(dir.path(), &format!("emit {line} -o text")).works();
+        assert_eq!((last.as_str(), fs::read_to_string(dir.join("text")).unwrap()), ("wrote text\n", stdout));
+    }
+    qgraph(dir.path(), "emit fused digits.qgraph").refuses(&["file: digits.qgraph", "give the .onnx"]);
+    qgraph(dir.path(), "emit asm digits.qgraph --target portable")
+        .refuses(&["jit: digits.qgraph", "avx512vnni"]);
+    qgraph(dir.path(), "emit text digits.qgraph").refuses(&["graph, fused, qgraph, plan, kernels, asm"]);
+}
+
+#[test]
+fn explain_and_inspect_report() {
+    let dir = digits("explain");
+    let text = qgraph(dir.path(), "explain digits.onnx").works();
+    assert!(text.lines().last().unwrap().ends_with(" became 11"), "{text}");
+    let events = qgraph(dir.path(), "explain digits.onnx --json").json();
+    let events = events.as_array().unwrap();
+    assert!(events.iter().any(|e| e["done"] == true) && !events.is_empty());
+    events.iter().for_each(|e| assert_eq!(keys(e), ["done", "message", "node", "pass"]));
+    for (model, quantized) in [("digits.onnx", false), ("digits.qgraph", true)] {
+        let report = qgraph(dir.path(), &format!("inspect {model} --json")).json();
+        assert_eq!((report["quantized"].as_bool(), &report["name"]), (Some(quantized), &"digits".into()));
+        let text = qgraph(dir.path(), &format!("inspect {model}")).works();
+        assert!(
+            text.contains("\ninput      x [1, 1, 16, 16] f32\noutput     logits [1, 10] f32\n"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn demo_prints_the_table() {
+    let dir = temp_dir("demo");
+    let rows = qgraph(dir.path(), "demo --json").json();
+    let modes: Vec<&Value> = rows.as_array().unwrap().iter().map(|r| &r["mode"]).collect();
+    assert_eq!(modes, ["float", "fused float", "int8 naive"]);
+    for row in rows.as_array().unwrap() {
+        assert!(row["top1"].as_f64() >= Some(0.98) && row["agreement"].as_f64() >= Some(0.98), "{row}");
+        assert!(row["images_per_s_median"].as_f64() > Some(0.0), "{row}");
+    }
+    qgraph(dir.path(), "demo --engine eval").refuses(&["run: --engine eval"]);
+}
+
+#[test]
+fn wrong_usage_is_refused_with_code_2() {
+    let dir = temp_dir("usage");
+    qgraph(dir.path(), "").refuses(&["Usage: qgraph <COMMAND>", "First steps:"]);
+    qgraph(dir.path(), "quantise").refuses(&["unrecognized subcommand 'quantise'", "quantize"]);
+    qgraph(dir.path(), "quantize m.onnx -o m.qgraph").refuses(&["--calib"]);
+    qgraph(dir.path(), "quantize m.onnx --calib random").refuses(&["--output <OUT.qgraph>"]);
+    qgraph(dir.path(), "quantize m.onnx --calib random --calib-mode kl -o m.qgraph").refuses(&["naive"]);
+    qgraph(dir.path(), "run m.qgraph").refuses(&["--input"]);
+    qgraph(dir.path(), "run m.qgraph --input x --engine gpu").refuses(&["jit, interp, eval"]);
+    qgraph(dir.path(), "run m.onnx --input x --shape x=1x3y4")
+        .refuses(&["'x=1x3y4' is not NAME=1x3x224x224"]);
+    qgraph(dir.path(), "run m.onnx --input x --mean 1,two").refuses(&["--mean", "two"]);
+    qgraph(dir.path(), "compare m.onnx m.qgraph").refuses(&["--images"]);
+    qgraph(dir.path(), "inspect m.qgraph --bogus").refuses(&["'--bogus'", "Usage: qgraph inspect"]);
+    let version = qgraph(dir.path(), "--version").works();
+    assert_eq!(version, format!("qgraph {}\n", env!("CARGO_PKG_VERSION")));
+    let help = qgraph(dir.path(), "help run").works();
+    assert_eq!(help, qgraph(dir.path(), "run --help").works());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_refused_by_name() {
+    let dir = digits("output");
+    let cases = [
+        (
+            "quantize digits.onnx --calib random -o no/m.qgraph",
+            vec!["file: no/m.qgraph", "folder does not exist"],
+        ),
+        ("quantize digits.onnx --calib random -o images", vec!["file: images", "is a folder"]),
+        ("quantize digits.onnx --calib random -o digits.onnx", vec!["file: digits.onnx", "OUT.qgraph"]),
+        ("quantize digits.onnx --calib random --save-profile no/p -o m.qgraph", vec!["calibrate: no/p"]),
+        ("run digits.qgraph --input random --output no/y.npy", vec!["data: no/y.npy", "cannot be written"]),
+        ("emit graph digits.onnx -o no/graph", vec!["file: no/graph", "cannot write"]),
+    ];
+    let before = fs::read(dir.join("digits.onnx")).unwrap();
+    for (line, words) in cases {
+        qgraph(dir.path(), line).refuses(&words);
+    }
+    assert_eq!(fs::read(dir.join("digits.onnx")).unwrap(), before);
+    assert!(!dir.join("m.qgraph").exists());
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let dir = digits("pipe");
+    for line in
+        ["emit kernels digits.qgraph", "inspect digits.qgraph", "explain digits.onnx --json", "--help"]
+    {
+        let mut child =
+            command(dir.path(), line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{line}");
+    }
+}
+
+/// What is refused is the user's doing; a full disk is not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_printed_is_code_1() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let dir = temp_dir("full");
+    let out = command(dir.path(), "--help").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("qgraph: the result cannot be printed: "), "{stderr}");
+}
