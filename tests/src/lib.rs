@@ -1,1 +1,1 @@
-//! Empty: this package exists for its one test binary, `src/main.rs`.
+//! Empty: this package exists for its one test binary, `src/main.rs`, and the command line that it drives.

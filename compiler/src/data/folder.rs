@@ -66,14 +66,14 @@ impl Source for Folder {
     }
 }
 
-/// `labels.csv` in the folder, or `FOLDER.csv` beside it.
+/// `labels.csv` in the folder, or `FOLDER.csv` beside it, with the header of labels.
 fn find_labels(folder: &Path) -> Option<PathBuf> {
     let beside = folder.file_name().map(|name| {
         let mut name = name.to_os_string();
         name.push(".csv");
         folder.with_file_name(name)
     });
-    [Some(folder.join("labels.csv")), beside].into_iter().flatten().find(|p| p.is_file())
+    [Some(folder.join("labels.csv")), beside].into_iter().flatten().find(|p| labels::has_header(p))
 }
 
 /// Names of the images in a folder, sorted by bytes.

@@ -89,17 +89,29 @@ fn read_idx(path: &Path) -> Result<Vec<Row>> {
     Ok(bytes.into_iter().map(|b| Row { file: None, label: b.into() }).collect())
 }
 
-fn read_csv(path: &Path) -> Result<Vec<Row>> {
-    let fail = |what: String| failure(path, format!("{what}: give a CSV with the header `file,label`"));
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|e| fail(format!("cannot be read ({e})")))?;
-    let header = reader.headers().map_err(|e| fail(format!("does not read as CSV ({e})")))?.clone();
+/// Whether a CSV has the header of labels: one that nobody named, but that lies where labels would, may be about something else.
+pub(super) fn has_header(path: &Path) -> bool {
+    let header = csv(path).and_then(|mut reader| reader.headers().cloned());
+    header.is_ok_and(|h| matches!(columns(&h), (Some(_), Some(_))))
+}
+
+fn csv(path: &Path) -> csv::Result<csv::Reader<File>> {
+    csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path)
+}
+
+/// Where the file names and the labels are.
+fn columns(header: &csv::StringRecord) -> (Option<usize>, Option<usize>) {
     let column = |names: &[&str]| header.iter().position(|h| names.iter().any(|n| h.eq_ignore_ascii_case(n)));
     let file = column(&["file"]);
     let only_other = (header.len() == 2).then(|| file.map(|f| 1 - f)).flatten();
-    let label = column(&["label", "class"]).or(only_other);
+    (file, column(&["label", "class"]).or(only_other))
+}
+
+fn read_csv(path: &Path) -> Result<Vec<Row>> {
+    let fail = |what: String| failure(path, format!("{what}: give a CSV with the header `file,label`"));
+    let mut reader = csv(path).map_err(|e| fail(format!("cannot be read ({e})")))?;
+    let header = reader.headers().map_err(|e| fail(format!("does not read as CSV ({e})")))?.clone();
+    let (file, label) = columns(&header);
     let Some(label) = label else {
         let found: Vec<&str> = header.iter().collect();
         return Err(fail(format!("no column `label` or `class` in the header `{}`", found.join(","))));

@@ -67,7 +67,7 @@ pub struct Options {
     /// How 8-bit values become inputs. Float arrays and noise are taken as they are.
     pub preprocess: Preprocess,
     /// A CSV `file,label` (for arrays and records: one row per sample in order, `file` may be absent) or MNIST idx labels. Without
-    /// it: `labels.csv` in the folder or `FOLDER.csv` beside it, and `…-labels-idx1-…` beside `…-images-idx3-…`, if they exist.
+    /// it: `labels.csv` in the folder or `FOLDER.csv` beside it, if it has that header, and `…-labels-idx1-…` beside `…-images-idx3-…`.
     pub labels: Option<PathBuf>,
     /// Which samples.
     pub pick: Pick,

@@ -154,6 +154,11 @@ fn labels_that_do_not_fit_are_refused() {
     fs::write(dir.join("l.csv"), "label\n1\n2\n").unwrap();
     qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --labels l.csv")
         .refuses(&["data: l.csv: 2 labels for 397 samples"]);
+    // A CSV where labels would be found, but about something else: calibration goes on, and `compare` asks for labels.
+    fs::write(dir.join("images.csv"), "id,breed,age\n7,dachshund,3\n").unwrap();
+    qgraph(dir.path(), "quantize digits.onnx --calib images -o o.qgraph").works();
+    let text = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images images").works();
+    assert!(text.contains("\n10 images without labels (give --labels for accuracy)\n"), "{text}");
     // Names of classes.
     qgraph(dir.path(), "run digits.qgraph --input random --labels no.txt")
         .refuses(&["data: no.txt: cannot be read"]);
