@@ -80,7 +80,7 @@ pub fn import_bytes(bytes: &[u8], options: &Options) -> Result<Graph> {
 fn decode(bytes: Bytes, folder: Option<Folder>, options: &Options) -> Result<Graph> {
     let fail = |message: &str| Error::new(Stage::Import, "", message);
     match Magic::of(&bytes) {
-        Magic::Empty => return Err(fail("is empty: export or download it again")),
+        Magic::Empty => return Err(fail("is not an ONNX model, it is empty: export or download it again")),
         Magic::LfsPointer => {
             return Err(fail("is a git-LFS pointer, not the model: run `git lfs pull`"));
         }

@@ -50,7 +50,7 @@ fn files_that_are_no_model_are_told_apart() {
         ("compare digits.qgraph digits.qgraph --images images", &["import: digits.qgraph: is a .qgraph"]),
         ("run lfs.onnx --input random", &["import: lfs.onnx: is a git-LFS pointer", "git lfs pull"]),
         ("run lfs.qgraph --input random", &["file: lfs.qgraph: is a git-LFS pointer", "git lfs pull"]),
-        ("inspect empty.onnx", &["import: empty.onnx: is empty"]),
+        ("inspect empty.onnx", &["import: empty.onnx: is not an ONNX model, it is empty"]),
         ("inspect empty.qgraph", &["file: empty.qgraph: is empty"]),
         ("inspect text.onnx", &["import: text.onnx: is not an ONNX model"]),
         ("inspect text.qgraph", &["file: text.qgraph: truncated"]),
