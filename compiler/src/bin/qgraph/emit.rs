@@ -4,6 +4,7 @@ use crate::Done;
 use crate::load::{Model, ShapeArgs, TargetArgs, about};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
+use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Stage};
 use std::path::PathBuf;
 
@@ -54,7 +55,9 @@ pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
     let target = args.target.target();
     if args.what == What::Asm && target.needs().is_none() {
-        let message = format!("there is no machine code for {target}: name another target, or emit kernels");
+        let names: Vec<_> = Target::ALL.iter().filter(|t| t.needs().is_some()).map(|t| t.name).collect();
+        let message =
+            format!("there is no machine code for {target}: name {}, or emit kernels", names.join(", "));
         return Err(Error::new(Stage::Jit, "--target", message).in_file(&args.model));
     }
     let from_plan = |what| -> Result<String, Error> {
