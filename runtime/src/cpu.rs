@@ -67,3 +67,18 @@ fn features() -> Features {
         avx512_vbmi: avx512_vnni && bit(seven.ecx, 1),
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    #[test]
+    fn the_standard_library_sees_the_same_cpu() {
+        let vnni = std::is_x86_feature_detected!("avx512f")
+            && std::is_x86_feature_detected!("avx512bw")
+            && std::is_x86_feature_detected!("avx512dq")
+            && std::is_x86_feature_detected!("avx512vl")
+            && std::is_x86_feature_detected!("avx512vnni")
+            && std::is_x86_feature_detected!("fma");
+        assert_eq!(super::avx512_vnni(), vnni);
+        assert_eq!(super::avx512_vbmi(), vnni && std::is_x86_feature_detected!("avx512vbmi"));
+    }
+}

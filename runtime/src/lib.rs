@@ -11,10 +11,15 @@
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod cpu;
 pub mod functions;
 pub mod math;
 pub mod model;
 pub mod requant;
+#[cfg(test)]
+mod sweep;
 
 pub use model::{Dtype, Model, RunError, TensorDesc, TensorMut, TensorRef};

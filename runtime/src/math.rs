@@ -1,8 +1,12 @@
 //! Elementary functions written out, so that their bits do not depend on a platform's libm.
 //!
 //! In and out: f32. Holds: the work is done in f64 with an error far below half a unit of f32, then rounded once, so results are
-//! within 1 unit in the last place and, as only IEEE additions, multiplications and divisions are used, the same on every platform.
+//! within 0.5001 units in the last place and, as only IEEE additions, multiplications and divisions are used, the same on every
+//! platform.
 //! NaN gives NaN; infinities, overflow and underflow (with subnormals) give the limits. Not here: speed records.
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// eˣ.
 #[inline]

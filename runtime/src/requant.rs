@@ -7,6 +7,9 @@
 //!
 //! Every engine (evaluator, kernel interpreter, JIT, generated source) must give these bits.
 
+#[cfg(test)]
+mod tests;
+
 /// Smallest and largest requantization multiplier a compiled model may hold.
 pub const MULTIPLIER_RANGE: (f64, f64) = (5.421_010_862_427_522e-20, 256.0); // 2^-64 ..= 2^8
 
@@ -90,7 +93,8 @@ pub fn dequantize(q: u8, scale: f32, zero_point: u8) -> f32 {
 /// Rounds a multiplier to 21 significant bits, half to even, as f32.
 ///
 /// Twenty-one bits leave room for the zero point in a fused accumulator start (the "magic integer"
-/// epilogue), and move an output by at most 2^-14 of a step. Returns `None` outside [`MULTIPLIER_RANGE`].
+/// epilogue), and move an output that is less than 256 steps from its zero point by at most 2^-13 of a step. Returns `None` if
+/// the rounded multiplier is outside [`MULTIPLIER_RANGE`].
 pub fn multiplier(s: f64) -> Option<f32> {
     let r = round_bits(s, 21);
     (s > 0.0 && r >= MULTIPLIER_RANGE.0 && r <= MULTIPLIER_RANGE.1).then_some(r as f32)

@@ -6,6 +6,8 @@
 mod lrn;
 mod resize;
 mod softmax;
+#[cfg(test)]
+mod tests;
 mod unary;
 
 pub use unary::Unary;
@@ -109,14 +111,18 @@ impl Function {
         }
     }
 
-    /// Bytes read and bytes written from pointer `arg` on.
+    /// Bytes read and bytes written from pointer `arg` on, at most.
     pub fn footprint(&self, arg: usize) -> (usize, usize) {
         let reach = |n: &[usize], strides: &[usize], last: usize| {
-            n.iter().zip(strides).fold(last, |sum, (n, s)| sum.saturating_add((n - 1).saturating_mul(*s)))
+            let step = |sum: usize, (n, s): (&usize, &usize)| {
+                sum.saturating_add(n.saturating_sub(1).saturating_mul(*s))
+            };
+            n.iter().zip(strides).fold(last, step)
         };
         let (src, dst) = match self {
             Function::Unary { rows, len, src_stride, dst_stride, .. } => {
-                (reach(&[*rows], &[*src_stride], len * 4), reach(&[*rows], &[*dst_stride], len * 4))
+                let row = len.saturating_mul(4);
+                (reach(&[*rows], &[*src_stride], row), reach(&[*rows], &[*dst_stride], row))
             }
             Function::Softmax { outer, src_outer, dst_outer, len, src_stride, dst_stride } => (
                 reach(outer, src_outer, reach(&[*len], &[*src_stride], 4)),
@@ -127,7 +133,7 @@ impl Function {
                 (reach(outer, src_outer, last(steps[0])), reach(outer, dst_outer, last(steps[1])))
             }
             Function::ResizeLinear { output, channels, src_strides, dst_strides, input } => match arg {
-                2 | 3 => return (output[arg - 2] * size_of::<Tap>(), 0),
+                2 | 3 => return (output[arg - 2].saturating_mul(size_of::<Tap>()), 0),
                 _ => {
                     let map = |n: &[usize; 2], s: &[usize; 3]| reach(&[n[0], n[1], *channels], s, 4);
                     (map(input, src_strides), map(output, dst_strides))
@@ -140,7 +146,7 @@ impl Function {
     /// Runs on one pointer per argument.
     ///
     /// # Safety
-    /// As many pointers as [`Function::args`] says, aligned to 4, and from each the bytes of [`Function::footprint`] are valid.
+    /// As many pointers as [`Function::args`] says, of any alignment, and from each the bytes of [`Function::footprint`] are valid.
     pub unsafe fn run(&self, args: &[*mut u8]) {
         debug_assert_eq!(args.len(), self.args());
         let (src, dst) = (args[0].cast_const(), args[1]);
@@ -191,7 +197,7 @@ impl Function {
                 args[2 + k] = taps.as_ptr().cast::<u8>().cast_mut();
             }
         }
-        // SAFETY: every slice holds the footprint of its pointer, as just checked; f32 and Tap are aligned to 4.
+        // SAFETY: every slice holds the footprint of its pointer, as just checked.
         unsafe { self.run(&args[..self.args()]) }
     }
 }
@@ -199,17 +205,17 @@ impl Function {
 /// Reads an f32 at a byte offset.
 ///
 /// # Safety
-/// The four bytes are valid and aligned.
+/// The four bytes are valid.
 unsafe fn read(p: *const u8, at: usize) -> f32 {
     // SAFETY: vouched for by the caller.
-    unsafe { p.add(at).cast::<f32>().read() }
+    unsafe { p.add(at).cast::<f32>().read_unaligned() }
 }
 
 /// Writes an f32 at a byte offset.
 ///
 /// # Safety
-/// The four bytes are valid and aligned.
+/// The four bytes are valid.
 unsafe fn write(p: *mut u8, at: usize, x: f32) {
     // SAFETY: vouched for by the caller.
-    unsafe { p.add(at).cast::<f32>().write(x) }
+    unsafe { p.add(at).cast::<f32>().write_unaligned(x) }
 }

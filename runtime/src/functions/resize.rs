@@ -16,10 +16,10 @@ pub(super) unsafe fn run(
     dst: *mut u8,
     taps: [*const Tap; 2],
 ) {
-    let index = |i: u32, axis: usize| (i as usize).min(input[axis] - 1) * strides[0][axis];
+    let index = |i: u32, axis: usize| (i as usize).min(input[axis].saturating_sub(1)) * strides[0][axis];
     for (row, col) in (0..output[0]).flat_map(|r| (0..output[1]).map(move |c| (r, c))) {
         // SAFETY: there is a tap for every output row and column.
-        let (r, c) = unsafe { (taps[0].add(row).read(), taps[1].add(col).read()) };
+        let (r, c) = unsafe { (taps[0].add(row).read_unaligned(), taps[1].add(col).read_unaligned()) };
         for channel in 0..channels {
             // SAFETY: indices are cut to the input's extents, and the output's are the loops'.
             unsafe {

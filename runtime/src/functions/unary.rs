@@ -1,7 +1,8 @@
 //! Functions of one element: activations and the like.
 //!
-//! In and out: f32. Holds: NaN gives NaN; at ±∞ each gives its limit; all but the piecewise linear ones are computed in f64 and
-//! rounded once. Not here: tables for integers, which are built from these.
+//! In and out: f32. Holds: NaN gives NaN; at ±∞ each gives its limit (where a slope is 0, NaN). The curved ones and hard-swish are
+//! computed in f64 and rounded once, within 0.5001 units in the last place (hard-swish, which cancels near −3: 0.51); the piecewise
+//! linear ones are computed in f32. Not here: tables for integers, which are built from these.
 
 use crate::math::{self, wide};
 use core::f64::consts::FRAC_1_SQRT_2;
