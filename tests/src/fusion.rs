@@ -1,6 +1,7 @@
 //! Fusion held fixed: what it makes of known patterns (golden diffs with the report), that it never changes what a graph
 //! computes (known patterns, random graphs, real models, whichever passes run), and that it refuses with a reason.
 
+mod features;
 mod models;
 mod mxnet;
 mod net;

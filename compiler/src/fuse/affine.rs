@@ -49,7 +49,18 @@ impl Affine {
             | Op::Dropout => return None,
         };
         let finite = affine.scale.iter().chain(&affine.shift).all(|v| v.is_finite());
-        finite.then_some((x, affine))
+        finite.then(|| (x, affine.narrowed()))
+    }
+
+    /// Without an axis if all indices have the same numbers.
+    fn narrowed(mut self) -> Affine {
+        let same = |v: &[f64]| v.iter().all(|&x| x == v[0]);
+        if self.axis.is_some() && same(&self.scale) && same(&self.shift) {
+            self.scale.truncate(1);
+            self.shift.truncate(1);
+            self.axis = None;
+        }
+        self
     }
 
     fn batch_norm(graph: &Graph, node: &Node, epsilon: f32) -> Option<Affine> {

@@ -50,7 +50,7 @@ pub(super) fn range(unary: Unary) -> (f32, f32) {
         }
         Unary::Clip { lo, hi } => (lo, hi),
         Unary::Sigmoid | Unary::HardSigmoid { .. } => (0.0, 1.0),
-        Unary::Tanh => (-1.0, 1.0),
+        Unary::Tanh | Unary::Erf => (-1.0, 1.0),
         Unary::LeakyRelu { .. }
         | Unary::Elu { .. }
         | Unary::HardSwish

@@ -27,6 +27,7 @@ mod movement;
 mod options;
 mod pad;
 mod pattern;
+mod polynomial;
 mod residual;
 mod rewrite;
 mod sink;

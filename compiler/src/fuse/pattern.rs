@@ -1,20 +1,24 @@
-//! Recognises activations that exporters spell as several nodes:
+//! Recognises activations that exporters spell as several nodes; factors in any order and place:
 //!
-//! | spelling, operands in either order | becomes |
+//! | spelling | becomes |
 //! |---|---|
 //! | x · sigmoid(x) | silu |
 //! | x · tanh(softplus(x)) | mish |
-//! | x · clip(x + 3, 0, 6) / 6, the division anywhere or a multiplication by 1/6; x · hard_sigmoid(x) | hard_swish |
+//! | x · clip(x + 3, 0, 6) / 6; x · hard_sigmoid(x) | hard_swish |
 //! | clip(x + 3, 0, 6) / 6 and any clip(a·x + b, 0, t) / t | hard_sigmoid |
+//! | x/2 · (1 + erf(x/√2)) | gelu |
+//! | x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))) | gelu_tanh |
 //! | x · x | square |
 //! | prelu with one slope | leaky_relu |
 //!
-//! A value inside a spelling that somebody else reads keeps the spelling.
+//! All but the last two are a polynomial in x and a gate h = f(y), where y is a polynomial in x. A value inside a spelling that
+//! somebody else reads keeps the spelling.
 
-use super::affine::Affine;
 use super::event::{Event, left, made};
-use super::rewrite::{read_only_by, remove_dead, shown, sweep, uniform};
+use super::polynomial::{Polynomial, Reading, operands};
+use super::rewrite::{read_only_within, remove_dead, shown, sweep, uniform};
 use crate::graph::{Binary, Graph, Op, Unary, ValueId};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 pub(super) const PASS: &str = "pattern";
 
@@ -23,8 +27,9 @@ pub(super) fn run(graph: &mut Graph, events: &mut Vec<Event>) -> bool {
         let Some(found) = find(graph, k) else { return false };
         let node = graph.nodes[k].name.clone();
         // Values inside: each may be read only from within the spelling, or removing it would not save the work.
-        for &(value, reader) in &found.inside {
-            if let Err(reason) = read_only_by(graph, value, reader) {
+        let within: Vec<usize> = found.inside.iter().filter_map(|&v| graph.producer(v)).chain([k]).collect();
+        for &value in &found.inside {
+            if let Err(reason) = read_only_within(graph, value, &within) {
                 left(
                     events,
                     PASS,
@@ -45,142 +50,117 @@ pub(super) fn run(graph: &mut Graph, events: &mut Vec<Event>) -> bool {
     changed
 }
 
-/// A spelling: what it computes of which value, and the values inside, each with the one node that may read it.
+/// A spelling: what it computes of which value, and the values inside.
 struct Found {
     unary: Unary,
     x: ValueId,
-    inside: Vec<(ValueId, usize)>,
+    inside: Vec<ValueId>,
 }
 
 /// The spelling that ends in node `k`.
 fn find(graph: &Graph, k: usize) -> Option<Found> {
     let node = &graph.nodes[k];
-    if let Op::PRelu = node.op {
-        let alpha = uniform(graph, node.inputs[1])?;
-        return Some(Found { unary: Unary::LeakyRelu { alpha }, x: node.inputs[0], inside: vec![] });
+    match node.op {
+        Op::PRelu => {
+            let alpha = uniform(graph, node.inputs[1])?;
+            Some(Found { unary: Unary::LeakyRelu { alpha }, x: node.inputs[0], inside: vec![] })
+        }
+        Op::Binary(Binary::Mul) if node.inputs[0] == node.inputs[1] => {
+            let x = node.inputs[0];
+            graph.constant(x).is_none().then_some(Found { unary: Unary::Square, x, inside: vec![] })
+        }
+        // A batch normalization may be arithmetic by numbers, written so in an earlier round.
+        Op::Binary(_) | Op::BatchNorm { .. } => {
+            behind(graph, operands(graph, k)?).into_iter().find_map(|h| gated(graph, k, h))
+        }
+        _ => None,
     }
-    if let Some((value, factor)) = scaled(graph, k) {
-        return scaled_product(graph, k, value, factor).or_else(|| {
-            let gate = Gate::find(graph, value)?;
-            let inside = gate.inside(k);
-            near(factor * gate.top, 1.0).then(|| Found { unary: gate.hard_sigmoid(), x: gate.x, inside })
-        });
-    }
-    let (a, b) = product(graph, k)?;
-    if a == b {
-        return Some(Found { unary: Unary::Square, x: a, inside: vec![] });
-    }
-    gated(graph, k, a, b).or_else(|| gated(graph, k, b, a))
 }
 
-/// Node `k` = x · gate, where the gate is a function of x.
-fn gated(graph: &Graph, k: usize, x: ValueId, gate: ValueId) -> Option<Found> {
-    let producer = graph.producer(gate)?;
-    let node = &graph.nodes[producer];
-    let of = *node.inputs.first()?;
-    let mut inside = vec![(gate, k)];
-    let hard_swish = |inside| Some(Found { unary: Unary::HardSwish, x, inside });
-    if let Op::Unary(unary) = node.op {
-        if of == x && unary == Unary::Sigmoid {
-            return Some(Found { unary: Unary::Silu, x, inside });
+/// The values from which arithmetic makes the given ones, these first.
+fn behind(graph: &Graph, mut values: Vec<ValueId>) -> Vec<ValueId> {
+    let mut at = 0;
+    while at < values.len() && values.len() < 16 {
+        let more = graph.producer(values[at]).and_then(|k| operands(graph, k)).unwrap_or_default();
+        for id in more {
+            if !values.contains(&id) {
+                values.push(id);
+            }
         }
-        if of == x && is_sixth_gate(unary) {
-            return hard_swish(inside);
-        }
-        if unary == Unary::Tanh
-            && let Some(softplus) = graph.producer(of)
-            && graph.nodes[softplus].op == Op::Unary(Unary::Softplus)
-            && graph.nodes[softplus].inputs[0] == x
-        {
-            inside.push((of, producer));
-            return Some(Found { unary: Unary::Mish, x, inside });
-        }
+        at += 1;
     }
-    // x · clip(x/6 + 1/2, 0, 1), and (x/6) · clip(x + 3, 0, 6).
-    let gate = Gate::find(graph, gate)?;
-    if !is_sixth_gate(gate.hard_sigmoid()) {
-        return None;
+    values
+}
+
+/// The value as a function of another.
+fn function(graph: &Graph, id: ValueId) -> Option<(Unary, ValueId)> {
+    let node = &graph.nodes[graph.producer(id)?];
+    let Op::Unary(f) = node.op else { return None };
+    Some((f, node.inputs[0]))
+}
+
+/// Node `k` as a spelling with the gate h.
+fn gated(graph: &Graph, k: usize, h: ValueId) -> Option<Found> {
+    let (f, y) = function(graph, h)?;
+    if f == Unary::Tanh
+        && let Some((Unary::Softplus, x)) = function(graph, y)
+    {
+        let mut outer = Reading::new(graph, x, Some(h));
+        let mish = is(outer.node(k)?, X_H);
+        return mish.then(|| Found { unary: Unary::Mish, x, inside: [outer.passed, vec![y]].concat() });
     }
-    let mut inside = gate.inside(k);
-    if gate.x == x && near(gate.top, 1.0) {
-        return hard_swish(inside);
-    }
-    let division = graph.producer(x)?;
-    let (whole, factor) = scaled(graph, division)?;
-    inside.push((x, k));
-    (whole == gate.x && near(factor * gate.top, 1.0)).then_some(Found {
-        unary: Unary::HardSwish,
-        x: whole,
-        inside,
+    behind(graph, vec![y]).into_iter().find_map(|x| {
+        let (mut inner, mut outer) = (Reading::new(graph, x, None), Reading::new(graph, x, Some(h)));
+        let ([of_x, _], of_both) = (inner.value(y)?, outer.node(k)?);
+        // A scaled clip of x itself stays one: the clip may become an epilogue.
+        let unary = meaning(f, of_x, of_both).filter(|_| y != x || is(of_both, X_H))?;
+        Some(Found { unary, x, inside: [inner.passed, outer.passed].concat() })
     })
 }
 
-/// Node `k` = factor · value, where value = x · clip(x + 3, 0, 6).
-fn scaled_product(graph: &Graph, k: usize, value: ValueId, factor: f64) -> Option<Found> {
-    let middle = graph.producer(value)?;
-    let (a, b) = product(graph, middle)?;
-    [(a, b), (b, a)].into_iter().find_map(|(x, clipped)| {
-        let gate = Gate::find(graph, clipped)?;
-        let fits = gate.x == x && near(factor * gate.top, 1.0) && is_sixth_gate(gate.hard_sigmoid());
-        let mut inside = gate.inside(middle);
-        inside.push((value, k));
-        fits.then_some(Found { unary: Unary::HardSwish, x, inside })
-    })
-}
+/// The polynomial x.
+const X: [f64; 4] = [0.0, 1.0, 0.0, 0.0];
 
-/// clip(slope·x + offset, 0, top)
-struct Gate {
-    x: ValueId,
-    slope: f64,
-    offset: f64,
-    top: f64,
-    /// slope·x + offset.
-    sum: ValueId,
-    /// The gate itself and its node.
-    clip: (ValueId, usize),
-}
+/// x·h
+const X_H: Polynomial = [[0.0; 4], X];
 
-impl Gate {
-    fn find(graph: &Graph, value: ValueId) -> Option<Gate> {
-        let clip = graph.producer(value)?;
-        let Op::Unary(Unary::Clip { lo: 0.0, hi }) = graph.nodes[clip].op else { return None };
-        let sum = graph.nodes[clip].inputs[0];
-        let (x, affine) = Affine::of(graph, &graph.nodes[graph.producer(sum)?])?;
-        let scalar = affine.axis.is_none() && hi.is_finite() && hi > 0.0;
-        let (slope, offset) = (affine.scale[0], affine.shift[0]);
-        scalar.then_some(Gate { x, slope, offset, top: hi as f64, sum, clip: (value, clip) })
-    }
+/// x/2 + x·h/2
+const HALF_X_ONE_AND_H: Polynomial = [[0.0, 0.5, 0.0, 0.0]; 2];
 
-    /// The gate divided by its top.
-    fn hard_sigmoid(&self) -> Unary {
-        let (alpha, beta) = (self.slope / self.top, self.offset / self.top);
-        Unary::HardSigmoid { alpha: alpha as f32, beta: beta as f32 }
-    }
-
-    /// The values inside, when node `k` reads the gate.
-    fn inside(&self, k: usize) -> Vec<(ValueId, usize)> {
-        vec![(self.sum, self.clip.1), (self.clip.0, k)]
+/// What `outer` of x and h = f(`inner` of x) is.
+fn meaning(f: Unary, inner: [f64; 4], outer: Polynomial) -> Option<Unary> {
+    let of_x = |p: [f64; 4]| is([inner, [0.0; 4]], [p, [0.0; 4]]);
+    let sixth = |alpha, beta| near(alpha, 1.0 / 6.0) && near(beta, 0.5);
+    match f {
+        Unary::Sigmoid => (of_x(X) && is(outer, X_H)).then_some(Unary::Silu),
+        Unary::HardSigmoid { alpha, beta } => {
+            (of_x(X) && is(outer, X_H) && sixth(alpha.into(), beta.into())).then_some(Unary::HardSwish)
+        }
+        Unary::Clip { lo: 0.0, hi } => {
+            let [b, a, ..] = inner;
+            let [by_h, by_x_h, ..] = outer[1];
+            // Divided by its top, the gate is a hard_sigmoid.
+            let is_gate = |c: f64| of_x([b, a, 0.0, 0.0]) && near(c * f64::from(hi), 1.0);
+            if is(outer, [[0.0; 4], [by_h, 0.0, 0.0, 0.0]]) && is_gate(by_h) {
+                return Some(Unary::HardSigmoid { alpha: (by_h * a) as f32, beta: (by_h * b) as f32 });
+            }
+            let product = is(outer, [[0.0; 4], [0.0, by_x_h, 0.0, 0.0]]) && is_gate(by_x_h);
+            (product && sixth(by_x_h * a, by_x_h * b)).then_some(Unary::HardSwish)
+        }
+        Unary::Erf => {
+            (of_x([0.0, FRAC_1_SQRT_2, 0.0, 0.0]) && is(outer, HALF_X_ONE_AND_H)).then_some(Unary::Gelu)
+        }
+        Unary::Tanh => {
+            let slope = FRAC_2_SQRT_PI / SQRT_2;
+            let cubic = of_x([0.0, slope, 0.0, 0.044715 * slope]);
+            (cubic && is(outer, HALF_X_ONE_AND_H)).then_some(Unary::GeluTanh)
+        }
+        _ => None,
     }
 }
 
-/// The gate of hard-swish.
-fn is_sixth_gate(unary: Unary) -> bool {
-    matches!(unary, Unary::HardSigmoid { alpha, beta } if near(alpha as f64, 1.0 / 6.0) && near(beta as f64, 0.5))
-}
-
-/// Node `k` as a product of two computed values.
-fn product(graph: &Graph, k: usize) -> Option<(ValueId, ValueId)> {
-    let node = &graph.nodes[k];
-    let Op::Binary(Binary::Mul) = node.op else { return None };
-    let (a, b) = (node.inputs[0], node.inputs[1]);
-    let computed = graph.constant(a).is_none() && graph.constant(b).is_none();
-    (computed && graph.shape(a) == graph.shape(b)).then_some((a, b))
-}
-
-/// Node `k` as one number times a value.
-fn scaled(graph: &Graph, k: usize) -> Option<(ValueId, f64)> {
-    let (x, affine) = Affine::of(graph, &graph.nodes[k])?;
-    (affine.axis.is_none() && affine.shift == [0.0]).then(|| (x, affine.scale[0]))
+fn is(a: Polynomial, b: Polynomial) -> bool {
+    a.as_flattened().iter().zip(b.as_flattened()).all(|(&a, &b)| near(a, b))
 }
 
 /// Equal up to the rounding of constants in f32.

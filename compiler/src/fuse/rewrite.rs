@@ -22,15 +22,20 @@ pub(super) fn shown(graph: &Graph, id: ValueId) -> String {
 
 /// `Ok` if node `reader` alone sees the value; else who else does, as a reason.
 pub(super) fn read_only_by(graph: &Graph, id: ValueId, reader: usize) -> Result<(), String> {
+    read_only_within(graph, id, &[reader])?;
+    if graph.consumers(id).len() > 1 {
+        return Err(format!("{} reads {} twice", graph.nodes[reader].name, shown(graph, id)));
+    }
+    Ok(())
+}
+
+/// `Ok` if only these nodes see the value, however often; else who else does, as a reason.
+pub(super) fn read_only_within(graph: &Graph, id: ValueId, readers: &[usize]) -> Result<(), String> {
     if graph.is_output(id) {
         return Err(format!("{} is an output of the graph", shown(graph, id)));
     }
-    let consumers = graph.consumers(id);
-    match consumers.iter().find(|&&k| k != reader) {
-        Some(&k) => Err(format!("{} has a second consumer, {}", shown(graph, id), graph.nodes[k].name)),
-        None if consumers.len() > 1 => {
-            Err(format!("{} reads {} twice", graph.nodes[reader].name, shown(graph, id)))
-        }
+    match graph.consumers(id).into_iter().find(|k| !readers.contains(k)) {
+        Some(k) => Err(format!("{} has a second consumer, {}", shown(graph, id), graph.nodes[k].name)),
         None => Ok(()),
     }
 }

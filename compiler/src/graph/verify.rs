@@ -206,7 +206,8 @@ fn unary_is_sound(unary: Unary) -> bool {
         | Unary::Square
         | Unary::Sqrt
         | Unary::Abs
-        | Unary::Exp => true,
+        | Unary::Exp
+        | Unary::Erf => true,
     }
 }
 

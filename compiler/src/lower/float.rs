@@ -25,7 +25,8 @@ impl Lower<'_> {
             | Unary::Square
             | Unary::Sqrt
             | Unary::Abs
-            | Unary::Exp => {}
+            | Unary::Exp
+            | Unary::Erf => {}
         }
         let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
         let dims = both(&y.layout, &x.layout);

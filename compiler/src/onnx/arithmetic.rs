@@ -34,7 +34,7 @@ pub(super) fn activation(node: &mut NodeContext) -> Outcome {
     node.finish(Op::Unary(unary), [x])
 }
 
-/// Sqrt, Abs, Exp, Neg, Reciprocal.
+/// Sqrt, Abs, Exp, Erf, Neg, Reciprocal.
 pub(super) fn function(node: &mut NodeContext) -> Outcome {
     if fold::unary(node)? {
         return Ok(());
@@ -44,6 +44,7 @@ pub(super) fn function(node: &mut NodeContext) -> Outcome {
         "Sqrt" => node.finish(Op::Unary(Unary::Sqrt), [x]),
         "Abs" => node.finish(Op::Unary(Unary::Abs), [x]),
         "Exp" => node.finish(Op::Unary(Unary::Exp), [x]),
+        "Erf" => node.finish(Op::Unary(Unary::Erf), [x]),
         "Neg" => {
             let minus = node.constant("minus_one", &Literal::floats([], vec![-1.0]))?;
             node.finish(Op::Binary(Binary::Mul), [x, minus])
@@ -88,7 +89,7 @@ pub(super) fn prelu(node: &mut NodeContext) -> Outcome {
     node.finish(Op::PRelu, inputs)
 }
 
-/// Pow with exponent 0.5, 1 or 2.
+/// Pow with exponent 0.5, 1, 2 or 3.
 pub(super) fn pow(node: &mut NodeContext) -> Outcome {
     if fold::binary(node, Arithmetic::Pow)? {
         return Ok(());
@@ -100,8 +101,13 @@ pub(super) fn pow(node: &mut NodeContext) -> Outcome {
         Some(2.0) => Op::Unary(Unary::Square),
         Some(0.5) => Op::Unary(Unary::Sqrt),
         Some(1.0) => Op::Identity,
-        Some(other) => return Err(format!("raises to the power {other}; 0.5, 1 and 2 are supported")),
-        None => return Err("raises to several powers; one constant 0.5, 1 or 2 is supported".into()),
+        Some(3.0) => {
+            let x = node.input(0)?;
+            let square = node.step("square", Op::Unary(Unary::Square), [x])?;
+            return node.finish(Op::Binary(Binary::Mul), [x, square]);
+        }
+        Some(other) => return Err(format!("raises to the power {other}; 0.5, 1, 2 and 3 are supported")),
+        None => return Err("raises to several powers; one constant 0.5, 1, 2 or 3 is supported".into()),
     };
     let x = node.input(0)?;
     node.finish(op, [x])

@@ -9,6 +9,7 @@ use super::context::{NodeContext, axes_in};
 use super::conv::extent;
 use super::literal::{Elements, Literal, count};
 use crate::graph::shape::broadcast;
+use qgraph_runtime::math;
 
 /// A function of two elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,9 @@ pub(super) fn unary(node: &mut NodeContext) -> Outcome<bool> {
             let f: fn(f32) -> f32 = match node.op_type() {
                 "Sqrt" => f32::sqrt,
                 "Abs" => f32::abs,
-                "Exp" => f32::exp,
+                // Not the platform's: the same model gives the same constants everywhere.
+                "Exp" => math::exp,
+                "Erf" => math::erf,
                 "Neg" => |x| -x,
                 "Reciprocal" => |x| 1.0 / x,
                 "Floor" => f32::floor,

@@ -54,7 +54,7 @@ fn handler(op_type: &str) -> Option<Handler> {
         "Dropout" => normalize::dropout,
         "Relu" | "LeakyRelu" | "Elu" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" | "Softplus"
         | "Mish" | "Gelu" => arithmetic::activation,
-        "Sqrt" | "Abs" | "Exp" | "Neg" | "Reciprocal" => arithmetic::function,
+        "Sqrt" | "Abs" | "Exp" | "Erf" | "Neg" | "Reciprocal" => arithmetic::function,
         "Clip" => arithmetic::clip,
         "PRelu" => arithmetic::prelu,
         "Pow" => arithmetic::pow,

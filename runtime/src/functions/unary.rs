@@ -61,6 +61,8 @@ pub enum Unary {
     Abs,
     /// exp x
     Exp,
+    /// The error function.
+    Erf,
 }
 
 impl Unary {
@@ -94,6 +96,7 @@ impl core::fmt::Display for Unary {
             Unary::Sqrt => write!(f, "sqrt"),
             Unary::Abs => write!(f, "abs"),
             Unary::Exp => write!(f, "exp"),
+            Unary::Erf => write!(f, "erf"),
         }
     }
 }
@@ -125,6 +128,7 @@ impl Unary {
             Unary::Sqrt => math::sqrt(x),
             Unary::Abs => x.abs(),
             Unary::Exp => math::exp(x),
+            Unary::Erf => math::erf(x),
         }
     }
 }

@@ -8,7 +8,7 @@ use qgraph_compiler::graph::{Graph, Op, Unary, ValueId};
 const X: [usize; 4] = [1, 4, 6, 6];
 
 /// Every activation that a layer can apply.
-const ACTIVATIONS: [Unary; 19] = [
+pub(super) const ACTIVATIONS: [Unary; 20] = [
     Unary::Relu,
     Unary::Clip { lo: 0.0, hi: 6.0 },
     Unary::Clip { lo: 0.0, hi: 1.0 },
@@ -28,6 +28,7 @@ const ACTIVATIONS: [Unary; 19] = [
     Unary::Sqrt,
     Unary::Abs,
     Unary::Exp,
+    Unary::Erf,
 ];
 
 /// The case with its input.

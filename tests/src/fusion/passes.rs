@@ -7,7 +7,7 @@ use qgraph_compiler::graph::*;
 
 const X: [usize; 4] = [1, 4, 6, 6];
 
-fn case(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Graph {
+pub(super) fn case(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Graph {
     let mut net = Net::new(name);
     let x = net.input(&X);
     let output = build(&mut net, x);
@@ -15,16 +15,16 @@ fn case(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Graph {
 }
 
 /// Golden, and the operators that are left.
-fn check(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Vec<String> {
+pub(super) fn check(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Vec<String> {
     operators(&golden(name, &case(name, build)))
 }
 
 /// The operators that are left, without a golden.
-fn left(build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Vec<String> {
+pub(super) fn left(build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Vec<String> {
     operators(&fused(&case("variant", build)).0)
 }
 
-fn operators(graph: &Graph) -> Vec<String> {
+pub(super) fn operators(graph: &Graph) -> Vec<String> {
     graph.nodes.iter().map(|n| n.op.name()).collect()
 }
 

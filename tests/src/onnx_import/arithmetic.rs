@@ -28,6 +28,7 @@ fn activations() {
     check("Sqrt", &[], "sqrt");
     check("Abs", &[], "abs");
     check("Exp", &[], "exp");
+    check("Erf", &[], "erf");
     check("Identity", &[], "identity");
     check("Dropout", &[], "dropout");
     check("Cast", &[int("to", 10)], "identity");
@@ -82,7 +83,8 @@ fn two_tensors() {
     gives(pow(2.0), &["%y [2] = square (%x)"]);
     gives(pow(0.5), &["%y [2] = sqrt (%x)"]);
     gives(pow(1.0), &["%y [2] = identity (%x)"]);
-    refuses(pow(3.0), &["power 3"]);
+    gives(pow(3.0), &["%Pow_y.square [2] = square (%x)", "%y [2] = mul (%x, %Pow_y.square)"]);
+    refuses(pow(4.0), &["power 4"]);
     let prelu = one(9, "PRelu", &["x", "s"], &[]).input("x", &[1, 3, 2, 2]).weight("s", &[3, 1, 1], 1);
     gives(prelu, &["%y [1,3,2,2] = prelu (%x, s [3,1,1])"]);
 }

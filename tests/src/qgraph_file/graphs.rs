@@ -195,6 +195,7 @@ fn unaries() -> Vec<Unary> {
         Unary::Sqrt,
         Unary::Abs,
         Unary::Exp,
+        Unary::Erf,
     ]
 }
 

@@ -72,6 +72,7 @@ fn activations() {
         Unary::Square,
         Unary::Abs,
         Unary::Exp,
+        Unary::Erf,
     ] {
         println!("{f}");
         // Fused, alone behind a move, and in float as the last layer.

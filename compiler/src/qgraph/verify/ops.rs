@@ -160,7 +160,8 @@ fn unary(f: Unary) -> Checked<()> {
         | Unary::Square
         | Unary::Sqrt
         | Unary::Abs
-        | Unary::Exp => [0.0; 2],
+        | Unary::Exp
+        | Unary::Erf => [0.0; 2],
     };
     if parameters.iter().all(|p| p.is_finite()) {
         Ok(())
