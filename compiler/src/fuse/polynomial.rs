@@ -1,12 +1,12 @@
 //! Reads arithmetic as a polynomial: what a value is in terms of two others, whatever the order and place of its factors.
 //!
-//! In: a node, a value x and perhaps a gate h. Out: Σ c[i][j]·hⁱ·xʲ with i ≤ 1 and j ≤ 3, and the values that were passed on the way.
+//! In: a node, a value x and perhaps a gate h. Out: `Σ c[i][j]·hⁱ·xʲ` with i ≤ 1 and j ≤ 3, and the values that were passed on the way.
 //! Not here: which polynomials mean something.
 
 use super::affine::Affine;
 use crate::graph::{Binary, Graph, Op, Unary, ValueId};
 
-/// c[i][j] belongs to hⁱ·xʲ.
+/// `c[i][j]` belongs to hⁱ·xʲ.
 pub(super) type Polynomial = [[f64; 4]; 2];
 
 /// No spelling is longer.
