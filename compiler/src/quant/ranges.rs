@@ -3,12 +3,14 @@
 //! Values that moves copy into each other (reshapes, slices, maxima, concatenations, …) form a class and share one grid,
 //! which spans what was observed of all of them, so that moves stay pure copies. A concatenation may spoil an operand that
 //! others read as well and whose range is much narrower: that operand keeps its own grid and is rescaled on the way in.
+//!
+//! A sum in front of a table gets a grid of its own, which spans only what the table tells apart (see [`told_apart`]).
 
 use super::decide::{Decisions, Run};
 use super::elementwise::Channel;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
-use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, ValueId};
+use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
 use crate::qgraph::QType;
 use qgraph_runtime::requant::{self, MULTIPLIER_RANGE};
 use std::collections::{HashMap, HashSet};
@@ -68,6 +70,7 @@ impl Grid {
 /// The grids of a graph.
 pub(super) struct Scales {
     value: Vec<Option<Grid>>,
+    /// Of sums that a table follows, by the node's output.
     pre: Vec<Option<Grid>>,
     rescaled: HashSet<(usize, usize)>,
 }
@@ -97,7 +100,7 @@ impl Scales {
     /// Grids from what was observed. Names every value whose range is missing or not finite.
     pub(super) fn new(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Result<Self> {
         let mut observed = Observed { graph, profile, missing: vec![] };
-        let mut pre = vec![None; graph.values.len()];
+        let mut sums = Vec::new();
         let mut needed = vec![false; graph.values.len()];
         for (k, node) in graph.nodes.iter().enumerate() {
             let integer = decisions.run[k] == Run::Integer;
@@ -111,11 +114,12 @@ impl Scales {
                 continue;
             }
             needed[decisions.output(graph, k).0 as usize] = true;
-            if let Some(e) = node.op.epilogue()
-                && e.activation.is_some_and(|f| f.as_clamp().is_none())
+            if let Some(function) = node.op.epilogue().and_then(|e| e.activation)
+                && function.as_clamp().is_none()
             {
                 let name = format!("{}/pre", graph.value(node.output).name);
-                pre[node.output.0 as usize] = observed.require_named(&name).map(|r| Grid::spanning(r, 0.0));
+                let range = observed.require_named(&name);
+                sums.extend(range.map(|range| Sum { node: k, function, range }));
             }
         }
 
@@ -167,20 +171,24 @@ impl Scales {
         }
         Error::all(Stage::Quantize, observed.missing)?;
 
-        let mut scales = Scales { value: vec![None; graph.values.len()], pre, rescaled };
-        scales.settle(graph, decisions, &mut classes, &ranges);
+        let none = vec![None; graph.values.len()];
+        let mut scales = Scales { value: none.clone(), pre: none, rescaled };
+        scales.settle(graph, decisions, &mut classes, &ranges, &sums);
         Ok(scales)
     }
 
     /// Gives every class its grid. A class that was observed so narrow that the multiplier into it leaves its range is widened,
-    /// which may ask the same of classes behind it: hence the rounds.
+    /// which may ask the same of classes behind it: hence the rounds. Then the sums in front of tables.
     fn settle(
         &mut self,
         graph: &Graph,
         decisions: &Decisions,
         classes: &mut Classes,
         ranges: &HashMap<usize, Range>,
+        sums: &[Sum],
     ) {
+        // With a table behind it, a sum goes to another grid than the node's output.
+        let has_table: HashSet<usize> = sums.iter().map(|s| s.node).collect();
         let mut least: HashMap<usize, f64> = HashMap::new();
         for _ in 0..4 {
             for v in (0..graph.values.len() as u32).map(ValueId) {
@@ -190,21 +198,12 @@ impl Scales {
             }
             let mut changed = false;
             for (k, node) in graph.nodes.iter().enumerate() {
-                if decisions.run[k] != Run::Integer {
+                if decisions.run[k] != Run::Integer || has_table.contains(&k) {
                     continue;
                 }
                 let out = decisions.output(graph, k);
-                // With a table behind it, the sum goes to another grid.
-                let (to, is_pre) = match self.pre[out.0 as usize] {
-                    Some(g) => (Some(g), true),
-                    None => (self.value[out.0 as usize], false),
-                };
-                let bound = self.least_step(graph, node) * (1.0 + 1e-6);
-                let Some(to) = to.filter(|to| to.step() < bound) else { continue };
-                if is_pre {
-                    let (min, max) = (to.dequantize(0), to.dequantize(255));
-                    self.pre[out.0 as usize] = Some(Grid::spanning(Range { min, max }, bound));
-                } else {
+                let bound = self.least_step(graph, node);
+                if self.value[out.0 as usize].is_some_and(|to| to.step() < bound) {
                     least.insert(classes.root(out), bound);
                     changed = true;
                 }
@@ -212,6 +211,13 @@ impl Scales {
             if !changed {
                 break;
             }
+        }
+        for sum in sums {
+            let node = &graph.nodes[sum.node];
+            let out = node.output.0 as usize;
+            let Some(to) = self.value[out] else { continue };
+            let range = told_apart(sum.function, sum.range, to);
+            self.pre[out] = Some(Grid::spanning(range, self.least_step(graph, node)));
         }
     }
 
@@ -245,8 +251,41 @@ impl Scales {
             | Op::Identity
             | Op::Dropout => 0.0,
         };
-        sum / MULTIPLIER_RANGE.1
+        sum / MULTIPLIER_RANGE.1 * (1.0 + 1e-6)
     }
+}
+
+/// A sum that an activation in form of a table follows.
+struct Sum {
+    /// Index of the node.
+    node: usize,
+    function: Unary,
+    /// What was observed of the sum.
+    range: Range,
+}
+
+/// The part of `range` in which the grid `to` tells values of `f` apart. Beyond it, on either side, `f` stays within half a step: a sum may
+/// saturate there and lose no more than rounding does anyway, while its own steps become finer. Silu, for one, gives almost 0 from −6
+/// down, but its sums may reach to −80.
+fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
+    let half = to.scale / 2.0;
+    // From the far end towards 0 by equal factors: all these functions bend near 0, few of them further out.
+    let end = |far: f32| {
+        let (mut least, mut largest) = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut end = far;
+        for k in 0..1024 {
+            let x = far * (-(k as f32) / 48.0).exp2();
+            let y = f.eval(x);
+            (least, largest) = (least.min(y), largest.max(y));
+            // NaN is never within.
+            if !(largest - y <= half && y - least <= half) {
+                break;
+            }
+            end = x;
+        }
+        end
+    };
+    Range { min: end(range.min.min(0.0)), max: end(range.max.max(0.0)) }
 }
 
 /// The values that a node takes as activations: what must be u8 if it runs in integers.
