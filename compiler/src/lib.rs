@@ -19,6 +19,7 @@ pub mod calib;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod error;
+mod few;
 pub mod fuse;
 pub mod graph;
 #[cfg(feature = "jit")]

@@ -10,7 +10,7 @@
 //! let profile = pipeline::calibrate(&fused, &mut samples, None, &mut |_| {})?;
 //! let quantized = pipeline::quantize(&fused, &profile)?;
 //! let plan = pipeline::schedule(&quantized, &Target::detect(), &Default::default())?;
-//! let model = pipeline::jit(plan)?;
+//! let model = pipeline::jit(plan, 1)?;
 //! println!("{} bytes of arena", model.arena_bytes());
 //! # Ok(())
 //! # }
@@ -76,9 +76,9 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &lower::Options) -> Re
     lower::schedule(graph, target, options)
 }
 
-/// Plan → machine code, ready to run.
-pub fn jit(plan: Plan) -> Result<Box<DynModel>> {
-    runner::compile(Arc::new(plan), Engine::Jit)
+/// Plan → machine code, ready to run, on up to `threads` threads.
+pub fn jit(plan: Plan, threads: usize) -> Result<Box<DynModel>> {
+    runner::compile(Arc::new(plan), Engine::Jit, threads)
 }
 
 /// What of a plan [`emit`] shows.

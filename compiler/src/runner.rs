@@ -5,14 +5,18 @@
 
 use crate::blob::Bytes;
 use crate::error::{Error, Result, Stage};
-use crate::lower::{self, Options};
+use crate::lower::Options;
 use crate::plan::Plan;
 use crate::plan::interp::Interpreter;
 use crate::qgraph::eval::Data;
 use crate::qgraph::{QGraph, QType, eval};
 use crate::target::Target;
-use qgraph_runtime::{Model, RunError, TensorMut, TensorRef};
+use qgraph_runtime::{Model, Pool, RunError, TensorMut, TensorRef};
 use std::sync::Arc;
+
+mod parallel;
+
+pub use parallel::Parallel;
 
 /// Who runs the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,22 +48,25 @@ impl Engine {
 /// A runnable of a plan, shareable between threads.
 pub type DynModel = dyn Model + Send + Sync;
 
-/// Makes a plan runnable. `jit` on a machine that cannot run the plan's target is an error, never another engine.
-pub fn compile(plan: Arc<Plan>, engine: Engine) -> Result<Box<DynModel>> {
+/// Makes a plan runnable, on up to `threads` threads that share each image. `jit` on a machine that cannot run the plan's target is an error, never another engine.
+pub fn compile(plan: Arc<Plan>, engine: Engine, threads: usize) -> Result<Box<DynModel>> {
     match engine {
         #[cfg(feature = "jit")]
-        Engine::Jit => Ok(Box::new(crate::jit::Jit::compile(plan, &crate::jit::Options::default())?)),
+        Engine::Jit => {
+            let options = crate::jit::Options { threads, ..Default::default() };
+            Ok(Box::new(crate::jit::Jit::compile(plan, &options)?))
+        }
         #[cfg(not(feature = "jit"))]
         Engine::Jit => {
             Err(Error::new(Stage::Jit, "", "built without the feature `jit`; use the engine interp"))
         }
-        Engine::Interp => Ok(Box::new(Interpreter::new(plan)?)),
+        Engine::Interp => Ok(Box::new(Interpreter::threaded(plan, threads)?)),
         Engine::Eval => Err(Error::new(Stage::Run, "", "the evaluator runs graphs, not plans")),
     }
 }
 
 enum Ready {
-    Compiled { plan: Arc<Plan>, model: Box<DynModel>, arena: Bytes },
+    Compiled { model: Parallel, pool: Pool, arena: Bytes },
     Evaluated { graph: Box<QGraph>, values: Vec<(String, Vec<f32>)> },
 }
 
@@ -71,27 +78,41 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Makes `graph` ready on `engine`, with kernels for `target`.
+    /// Makes `graph` ready on `engine`, with kernels for `target`, on one thread.
     pub fn new(graph: &QGraph, engine: Engine, target: &Target, options: &Options) -> Result<Runner> {
+        Runner::threaded(graph, engine, target, options, 1)
+    }
+
+    /// The same on several threads.
+    pub fn threaded(
+        graph: &QGraph,
+        engine: Engine,
+        target: &Target,
+        options: &Options,
+        threads: usize,
+    ) -> Result<Runner> {
         let keep_values = options.keep_values;
         if engine == Engine::Eval {
-            if options.batch != 1 {
-                return Err(Error::new(Stage::Run, "batch", "the evaluator runs one image at a time"));
+            for (what, one) in [("batch", options.batch == 1), ("threads", threads == 1)] {
+                if !one {
+                    let message = "the evaluator runs one image at a time, on one thread";
+                    return Err(Error::new(Stage::Run, what, message));
+                }
             }
             let ready = Ready::Evaluated { graph: Box::new(graph.clone()), values: Vec::new() };
             return Ok(Runner { ready, keep_values, outputs: Vec::new() });
         }
-        let plan = Arc::new(lower::schedule(graph, target, options)?);
-        let model = compile(Arc::clone(&plan), engine)?;
+        let model = Parallel::new(graph, engine, target, options, threads)?;
+        let pool = pool(threads)?;
         let arena = Bytes::zeroed(model.arena_bytes());
         let outputs = (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect();
-        Ok(Runner { ready: Ready::Compiled { plan, model, arena }, keep_values, outputs })
+        Ok(Runner { ready: Ready::Compiled { model, pool, arena }, keep_values, outputs })
     }
 
     /// The plan, unless the evaluator runs.
     pub fn plan(&self) -> Option<&Arc<Plan>> {
         match &self.ready {
-            Ready::Compiled { plan, .. } => Some(plan),
+            Ready::Compiled { model, .. } => Some(model.plan()),
             Ready::Evaluated { .. } => None,
         }
     }
@@ -99,11 +120,11 @@ impl Runner {
     /// Runs on inputs in order, each dense row-major in its shape; gives the outputs likewise.
     pub fn run(&mut self, inputs: &[Vec<f32>]) -> Result<&[Vec<f32>]> {
         match &mut self.ready {
-            Ready::Compiled { model, arena, .. } => {
+            Ready::Compiled { model, pool, arena } => {
                 let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
                 let mut outputs: Vec<TensorMut> =
                     self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
-                model.run(&inputs, &mut outputs, arena).map_err(refused)?;
+                model.run_on(pool, &inputs, &mut outputs, arena).map_err(refused)?;
             }
             Ready::Evaluated { graph, values } => {
                 values.clear();
@@ -141,14 +162,21 @@ impl Runner {
             return;
         }
         match &self.ready {
-            Ready::Compiled { plan, arena, .. } => {
-                for place in &plan.places {
+            Ready::Compiled { model, arena, .. } => {
+                for place in &model.plan().places {
                     see(&place.name, &place.read_f32(arena));
                 }
             }
             Ready::Evaluated { values, .. } => values.iter().for_each(|(name, v)| see(name, v)),
         }
     }
+}
+
+/// Starts threads.
+pub fn pool(threads: usize) -> Result<Pool> {
+    let refused =
+        |e| Error::new(Stage::Run, "threads", format!("the system gives no {threads} threads: {e}"));
+    Pool::new(threads).map_err(refused)
 }
 
 fn refused(e: RunError) -> Error {

@@ -5,8 +5,9 @@
 //! - [`functions`]: the closed list of whole-tensor functions that plans call instead of kernels.
 //! - [`model`]: the trait through which any engine runs, and tensor descriptors.
 //! - [`cpu`]: which instruction sets this CPU and operating system offer.
+//! - `pool`: threads for one run of one model (feature `std`).
 //!
-//! `no_std`, no allocation, no dependencies. Feature `std` adds hardware fused multiply-add and
+//! `no_std`, no allocation, no dependencies. Feature `std` adds threads, hardware fused multiply-add and
 //! `std::error::Error`; results do not change.
 
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -18,8 +19,12 @@ pub mod cpu;
 pub mod functions;
 pub mod math;
 pub mod model;
+#[cfg(feature = "std")]
+pub mod pool;
 pub mod requant;
 #[cfg(test)]
 mod sweep;
 
 pub use model::{Dtype, Model, RunError, TensorDesc, TensorMut, TensorRef};
+#[cfg(feature = "std")]
+pub use pool::Pool;

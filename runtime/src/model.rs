@@ -78,6 +78,14 @@ impl TensorRef<'_> {
         }
     }
 
+    /// The first byte.
+    pub fn as_ptr(&self) -> *const u8 {
+        match self {
+            TensorRef::F32(x) => x.as_ptr().cast(),
+            TensorRef::U8(x) => x.as_ptr(),
+        }
+    }
+
     /// True if there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -98,6 +106,14 @@ impl TensorMut<'_> {
         match self {
             TensorMut::F32(x) => x.len(),
             TensorMut::U8(x) => x.len(),
+        }
+    }
+
+    /// The first byte.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        match self {
+            TensorMut::F32(x) => x.as_mut_ptr().cast(),
+            TensorMut::U8(x) => x.as_mut_ptr(),
         }
     }
 
@@ -151,6 +167,13 @@ pub enum RunError {
     },
     /// The arena does not start at a multiple of 64 bytes.
     ArenaAlignment,
+    /// The pool has fewer threads than [`Model::threads`].
+    Pool {
+        /// Threads needed.
+        expected: usize,
+        /// Threads of the pool.
+        found: usize,
+    },
 }
 
 impl core::fmt::Display for RunError {
@@ -174,6 +197,9 @@ impl core::fmt::Display for RunError {
                 write!(f, "run: the arena needs {expected} bytes, {found} were given (see arena_bytes())")
             }
             RunError::ArenaAlignment => write!(f, "run: the arena must start at a multiple of 64 bytes"),
+            RunError::Pool { expected, found } => {
+                write!(f, "run: the model runs on {expected} threads, the pool has {found} (see threads())")
+            }
         }
     }
 }
@@ -190,7 +216,7 @@ pub trait Model {
     fn output_count(&self) -> usize;
     /// Describes output `index` (< `output_count()`).
     fn output(&self, index: usize) -> TensorDesc<'_>;
-    /// Bytes of scratch memory that [`Model::run`] needs, 64-byte aligned.
+    /// Bytes of scratch memory that a run needs, 64-byte aligned.
     fn arena_bytes(&self) -> usize;
     /// Runs once. Allocates nothing; the arena's content before and after is of no meaning.
     fn run(
@@ -199,6 +225,22 @@ pub trait Model {
         outputs: &mut [TensorMut<'_>],
         arena: &mut [u8],
     ) -> Result<(), RunError>;
+    /// Threads that [`Model::run_on`] uses.
+    fn threads(&self) -> usize {
+        1
+    }
+    /// Runs once on the first [`Model::threads`] threads of a pool, with the same bits as [`Model::run`]. Allocates nothing.
+    #[cfg(feature = "std")]
+    fn run_on(
+        &self,
+        pool: &mut crate::Pool,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> Result<(), RunError> {
+        let _ = pool;
+        self.run(inputs, outputs, arena)
+    }
 }
 
 /// The checks every engine makes before it runs; after them all sizes and types are as described.
@@ -233,4 +275,11 @@ pub fn check_run<M: Model + ?Sized>(
         return Err(RunError::ArenaAlignment);
     }
     Ok(())
+}
+
+/// The check every engine makes before it runs on a pool, besides [`check_run`].
+#[cfg(feature = "std")]
+pub fn check_pool<M: Model + ?Sized>(model: &M, pool: &crate::Pool) -> Result<(), RunError> {
+    let (expected, found) = (model.threads(), pool.threads());
+    if found < expected { Err(RunError::Pool { expected, found }) } else { Ok(()) }
 }

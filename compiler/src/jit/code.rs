@@ -6,13 +6,14 @@ use super::asm::Asm;
 use super::{Options, context, kernel, pointers, steps};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::kernel::expand;
+use crate::plan::split::Split;
 use crate::plan::{Plan, Work, verify};
 use crate::target::Target;
 
 /// A named range of code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
-    /// The kernel's name, `entry`, or `step N: layer: what`.
+    /// The kernel's name, `entry` (`entry of thread T`), or `step N: layer: what` (`step N of thread T: …`).
     pub name: String,
     /// First byte.
     pub offset: usize,
@@ -27,7 +28,8 @@ pub struct Symbol {
 pub struct Code {
     pub(super) bytes: Vec<u8>,
     pub(super) symbols: Vec<Symbol>,
-    pub(super) entry: usize,
+    /// The entry for one thread, then that of each of several.
+    pub(super) entries: Vec<usize>,
 }
 
 impl Code {
@@ -46,17 +48,27 @@ impl Code {
             symbols.push(Symbol { name: k.name.clone(), offset, len, note: note.join(", ") });
             kernels.push(emitted);
         }
-        let (entry, ranges) = steps::emit(&mut asm, plan, &kernels, options.profile)
-            .map_err(|e| Error::new(Stage::Jit, &plan.name, e))?;
-        let note = "context in rdi".into();
-        symbols.push(Symbol { name: "entry".into(), offset: entry, len: asm.here() - entry, note });
-        for (i, (step, range)) in plan.steps.iter().zip(ranges).enumerate() {
-            let name = format!("step {i}: {}: {}", step.layer, step.what);
-            symbols.push(Symbol { name, offset: range.start, len: range.len(), note: String::new() });
+        let mut entries = Vec::new();
+        let splits =
+            [Some(Split::whole(plan)), (options.threads > 1).then(|| Split::new(plan, options.threads))];
+        for split in splits.iter().flatten() {
+            for t in 0..split.threads() {
+                let of = if split.threads() > 1 { format!(" of thread {t}") } else { String::new() };
+                let (entry, steps) = steps::emit(&mut asm, plan, split.tasks(t), &kernels, options.profile)
+                    .map_err(|e| Error::new(Stage::Jit, &plan.name, e))?;
+                let note = "context in rdi".into();
+                let (name, len) = (format!("entry{of}"), asm.here() - entry);
+                symbols.push(Symbol { name, offset: entry, len, note });
+                for (i, range) in steps {
+                    let name = format!("step {i}{of}: {}: {}", plan.steps[i].layer, plan.steps[i].what);
+                    symbols.push(Symbol { name, offset: range.start, len: range.len(), note: String::new() });
+                }
+                entries.push(entry);
+            }
         }
         let bytes =
             asm.finish().map_err(|e| Error::new(Stage::Jit, &plan.name, format!("cannot encode {e}")))?;
-        Ok(Code { bytes, symbols, entry })
+        Ok(Code { bytes, symbols, entries })
     }
 
     /// The bytes.
@@ -64,7 +76,7 @@ impl Code {
         &self.bytes
     }
 
-    /// The kernels in the plan's order, `entry`, the steps.
+    /// The kernels in the plan's order, then each entry with its steps.
     pub fn symbols(&self) -> &[Symbol] {
         &self.symbols
     }

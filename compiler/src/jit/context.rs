@@ -6,6 +6,7 @@
 //! Not here: the code that reads it (`steps`), who fills it in (`Jit::run`).
 
 use crate::plan::{Plan, Ptr, Space, Work};
+use qgraph_runtime::pool::Worker;
 use qgraph_runtime::{TensorMut, TensorRef};
 use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
@@ -18,7 +19,9 @@ pub(super) const MAX_ARGS: usize = 8;
 /// Round to nearest even, all exceptions masked, denormals as they are.
 const MXCSR: u32 = 0x1f80;
 
-/// One run. Lives on the stack of the caller; generated code writes `mxcsr`, and moves `carried`, `inputs` and `outputs` from image to image.
+/// One thread's part of a run. Lives on that thread's stack; generated code writes `mxcsr`, and moves `carried`, `inputs` and `outputs` from
+/// image to image.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Context {
     arena: *mut u8,
@@ -26,6 +29,9 @@ pub(super) struct Context {
     weights: *const u8,
     consts: *const u8,
     call: CallFunction,
+    wait: Wait,
+    /// This thread, if there are several.
+    worker: *const (),
     plan: *const Plan,
     cycles: *const AtomicU64,
     own_mxcsr: u32,
@@ -34,10 +40,17 @@ pub(super) struct Context {
     outputs: [*mut u8; MAX_IO],
 }
 
+// SAFETY: addresses of memory that the threads of a run share; who touches what when is the split's business.
+unsafe impl Sync for Context {}
+
 #[cfg(target_arch = "x86_64")]
 type CallFunction = unsafe extern "sysv64" fn(*const Context, usize);
 #[cfg(not(target_arch = "x86_64"))]
 type CallFunction = unsafe extern "C" fn(*const Context, usize);
+#[cfg(target_arch = "x86_64")]
+type Wait = unsafe extern "sysv64" fn(*const Context);
+#[cfg(not(target_arch = "x86_64"))]
+type Wait = unsafe extern "C" fn(*const Context);
 
 /// Offset of the caller's MXCSR.
 pub(super) const CALLER_MXCSR: i64 = offset_of!(Context, mxcsr) as i64;
@@ -45,6 +58,8 @@ pub(super) const CALLER_MXCSR: i64 = offset_of!(Context, mxcsr) as i64;
 pub(super) const OWN_MXCSR: i64 = offset_of!(Context, own_mxcsr) as i64;
 /// Offset of the address of [`call_function`], to be called with the context and a step.
 pub(super) const CALL: i64 = offset_of!(Context, call) as i64;
+/// Offset of the address of [`wait`], to be called with the context.
+pub(super) const WAIT: i64 = offset_of!(Context, wait) as i64;
 /// Offset of the address of the steps' counts of cycles.
 pub(super) const CYCLES: i64 = offset_of!(Context, cycles) as i64;
 
@@ -69,6 +84,7 @@ pub(super) fn field(offset: u64) -> Option<String> {
         (base(Space::Weights), "weights"),
         (base(Space::Consts), "consts"),
         (CALL, "call"),
+        (WAIT, "wait"),
         (CYCLES, "cycles"),
         (CALLER_MXCSR, "caller_mxcsr"),
         (OWN_MXCSR, "own_mxcsr"),
@@ -100,6 +116,8 @@ impl Context {
             weights: plan.weights.as_ptr(),
             consts: plan.consts.as_ptr(),
             call: call_function,
+            wait,
+            worker: std::ptr::null(),
             plan,
             cycles: cycles.as_ptr(),
             own_mxcsr: MXCSR,
@@ -109,18 +127,17 @@ impl Context {
         };
         for (slot, x) in c.inputs.iter_mut().zip(inputs) {
             // Only read: the plan's verifier refuses writes to inputs.
-            *slot = match x {
-                TensorRef::F32(x) => x.as_ptr().cast::<u8>().cast_mut(),
-                TensorRef::U8(x) => x.as_ptr().cast_mut(),
-            };
+            *slot = x.as_ptr().cast_mut();
         }
         for (slot, x) in c.outputs.iter_mut().zip(outputs) {
-            *slot = match x {
-                TensorMut::F32(x) => x.as_mut_ptr().cast(),
-                TensorMut::U8(x) => x.as_mut_ptr(),
-            };
+            *slot = x.as_mut_ptr();
         }
         c
+    }
+
+    /// The same for one of several threads, which outlives it.
+    pub(super) fn of(&self, worker: &Worker<'_>) -> Context {
+        Context { worker: std::ptr::from_ref(worker).cast(), ..*self }
     }
 
     fn address(&self, ptr: Ptr) -> *mut u8 {
@@ -164,4 +181,26 @@ unsafe fn run_function(context: *const Context, step: usize) {
         // SAFETY: the plan's verifier has proven each pointer's footprint inside its space.
         unsafe { f.function.run(&args[..f.args.len()]) }
     }
+}
+
+/// Generated code calls this where threads wait for each other. If another thread has panicked, the process ends: generated code cannot unwind.
+///
+/// # Safety
+/// `context` is the running one, made by [`Context::of`].
+#[cfg(target_arch = "x86_64")]
+unsafe extern "sysv64" fn wait(context: *const Context) {
+    // SAFETY: the caller's promise.
+    unsafe { wait_for_others(context) }
+}
+
+/// Never called: there is no generated code on this machine.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe extern "C" fn wait(context: *const Context) {
+    // SAFETY: the caller's promise.
+    unsafe { wait_for_others(context) }
+}
+
+unsafe fn wait_for_others(context: *const Context) {
+    // SAFETY: the running context; its worker lives until the run ends.
+    unsafe { (*(*context).worker.cast::<Worker<'_>>()).wait() }
 }

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 /// Code that can run.
 pub(super) struct Memory {
     buffer: ExecutableBuffer,
-    entry: usize,
 }
 
 impl Memory {
@@ -20,18 +19,12 @@ impl Memory {
         let mut buffer = MutableBuffer::new(code.bytes.len())?;
         buffer.set_len(code.bytes.len());
         buffer.copy_from_slice(&code.bytes);
-        Ok(Memory { buffer: buffer.make_exec()?, entry: code.entry })
+        Ok(Memory { buffer: buffer.make_exec()? })
     }
 
     /// Address of the first byte.
     pub(super) fn start(&self) -> *const u8 {
         self.buffer.as_ptr()
-    }
-
-    /// Address of the entry function.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn entry(&self) -> *const u8 {
-        self.buffer[self.entry..].as_ptr()
     }
 
     /// Appends the symbols to `/tmp/perf-PID.map`, where `perf report` looks for the names of generated code.

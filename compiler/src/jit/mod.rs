@@ -1,4 +1,5 @@
-//! x86-64 machine code from a plan, for AVX2, AVX-VNNI or AVX-512 VNNI: the whole network as one function.
+//! x86-64 machine code from a plan, for AVX2, AVX-VNNI or AVX-512 VNNI: the whole network as one function, and one for each of several
+//! threads.
 //!
 //! In: a [`Plan`] that its verifier accepts; that proof is what unchecked accesses here rest on. Out: [`Jit`], a
 //! [`Model`] that allocates nothing when it runs.
@@ -6,7 +7,7 @@
 //! - `kernel` (with `partial`, `scratch`): a kernel becomes a subroutine;
 //! - `codes`: instructions in the encodings of the targets;
 //! - `pointers`: how pointer registers move with loops and grids;
-//! - `steps` (with `frame`, `context`): the entry function that walks the plan;
+//! - `steps` (with `frame`, `context`): the entry functions that walk the plan;
 //! - `asm`: bytes; `memory`: pages; `disasm`: listings.
 //!
 //! All encoding is iced's, in one pass; dynasmrt provides executable memory. Generated code refers to
@@ -30,10 +31,10 @@ mod steps;
 pub use code::{Code, Symbol};
 
 use crate::error::{Error, Result, Stage};
-use crate::plan::{Io, Plan};
+use crate::plan::Plan;
 use memory::Memory;
-use qgraph_runtime::model::check_run;
-use qgraph_runtime::{Model, RunError, TensorDesc, TensorMut, TensorRef, cpu};
+use qgraph_runtime::model::{check_pool, check_run};
+use qgraph_runtime::{Model, Pool, RunError, TensorDesc, TensorMut, TensorRef, cpu};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Options {
     /// Use AVX-512 VBMI (byte permutes for look-ups) where the target is AVX-512. [`Options::default`] asks the CPU.
     pub vbmi: bool,
+    /// Threads that a run may use where a pool is given, at least 1. One thread can always run it too.
+    pub threads: usize,
     /// Count the cycles of each step; see [`Jit::take_cycles`].
     pub profile: bool,
     /// Write the names of the code for `perf`, as [`Jit::write_perf_map`] does.
@@ -52,7 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { vbmi: cpu::avx512_vbmi(), profile: false, perf_map: false }
+        Options { vbmi: cpu::avx512_vbmi(), threads: 1, profile: false, perf_map: false }
     }
 }
 
@@ -61,6 +64,7 @@ pub struct Jit {
     plan: Arc<Plan>,
     code: Code,
     memory: Memory,
+    threads: usize,
     /// One per step if compiled with [`Options::profile`], else empty.
     cycles: Box<[AtomicU64]>,
 }
@@ -87,7 +91,7 @@ impl Jit {
         })?;
         let steps = if options.profile { plan.steps.len() } else { 0 };
         let cycles = (0..steps).map(|_| AtomicU64::new(0)).collect();
-        let jit = Jit { plan, code, memory, cycles };
+        let jit = Jit { plan, code, memory, threads: options.threads.max(1), cycles };
         if options.perf_map {
             jit.write_perf_map().map_err(|e| {
                 Error::new(Stage::Jit, &jit.plan.name, format!("cannot write the perf map: {e}"))
@@ -116,15 +120,30 @@ impl Jit {
         self.memory.write_perf_map(&self.code)
     }
 
-    /// Time stamp cycles spent in each step by all runs since the last call, if compiled with [`Options::profile`].
+    /// Enters the code, at the entry for one thread (0) or for thread `entry - 1` of several.
+    ///
+    /// # Safety
+    /// The context is one of this plan's, for tensors and an arena as large as the plan says; all threads of a run enter at the same time.
+    unsafe fn enter(&self, entry: usize, context: &mut context::Context) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let code = self.memory.start().wrapping_add(self.code.entries[entry]);
+            // SAFETY: an entry function of this ABI and argument.
+            let code: unsafe extern "sysv64" fn(*mut context::Context) = unsafe { std::mem::transmute(code) };
+            // SAFETY: `plan::verify` has proven every access of every step inside its space, and `compile` that the CPU has the
+            // instructions; the rest is the caller's. The plan, with weights and constants, is held by `self`, and never changes.
+            unsafe { code(context) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (entry, context);
+    }
+
+    /// Time stamp cycles spent in each step by all runs since the last call, waiting before it included and all threads added up, if
+    /// compiled with [`Options::profile`].
     pub fn take_cycles(&self) -> Option<Vec<u64>> {
         let take = |c: &AtomicU64| c.swap(0, Ordering::Relaxed);
         (!self.cycles.is_empty()).then(|| self.cycles.iter().map(take).collect())
     }
-}
-
-fn desc(io: &Io) -> TensorDesc<'_> {
-    TensorDesc { name: &io.name, dtype: io.dtype, shape: &io.shape }
 }
 
 impl Model for Jit {
@@ -133,7 +152,7 @@ impl Model for Jit {
     }
 
     fn input(&self, index: usize) -> TensorDesc<'_> {
-        desc(&self.plan.inputs[index])
+        self.plan.inputs[index].desc()
     }
 
     fn output_count(&self) -> usize {
@@ -141,7 +160,7 @@ impl Model for Jit {
     }
 
     fn output(&self, index: usize) -> TensorDesc<'_> {
-        desc(&self.plan.outputs[index])
+        self.plan.outputs[index].desc()
     }
 
     fn arena_bytes(&self) -> usize {
@@ -155,17 +174,33 @@ impl Model for Jit {
         arena: &mut [u8],
     ) -> std::result::Result<(), RunError> {
         check_run(self, inputs, outputs, arena)?;
-        #[cfg(target_arch = "x86_64")]
-        {
-            let mut context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
-            // SAFETY: the entry function of this ABI and argument.
-            let entry: unsafe extern "sysv64" fn(*mut context::Context) =
-                unsafe { std::mem::transmute(self.memory.entry()) };
-            // SAFETY: `plan::verify` has proven every access of every step inside its space, `check_run` that the
-            // spaces are as large as the plan says, and `compile` that the CPU has the instructions. The plan, with weights and
-            // constants, is held by `self`, and never changes.
-            unsafe { entry(&mut context) }
+        let mut context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
+        // SAFETY: `check_run` has matched tensors and arena with the plan.
+        unsafe { self.enter(0, &mut context) }
+        Ok(())
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn run_on(
+        &self,
+        pool: &mut Pool,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> std::result::Result<(), RunError> {
+        if self.threads == 1 {
+            return self.run(inputs, outputs, arena);
         }
+        check_run(self, inputs, outputs, arena)?;
+        check_pool(self, pool)?;
+        let context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
+        pool.run(self.threads, &|worker| {
+            // SAFETY: as in `run`; the split keeps threads apart between barriers.
+            unsafe { self.enter(1 + worker.index(), &mut context.of(&worker)) }
+        });
         Ok(())
     }
 }

@@ -1,30 +1,33 @@
-//! The entry function: all steps of the plan for each image of the batch, every grid as loops around calls.
+//! The entry function of a thread: its tasks for each image of the batch, then those for all images, every grid as loops around calls.
 //!
-//! `extern "sysv64" fn(*mut Context)`. rbp holds the context throughout; vector registers carry nothing from one
+//! `extern "sysv64" fn(*mut Context)`. A single thread has all steps of the plan as its tasks. rbp holds the context throughout; vector registers carry nothing from one
 //! call to the next. The caller's MXCSR is replaced by the numeric contract's (round to nearest even, no flushing
 //! of denormals) and restored.
 //!
 //! Not here: what kernels do (`kernel`).
 
 use super::asm::{Asm, LINE, at};
-use super::context::{self, CALL, CALLER_MXCSR, CYCLES, OWN_MXCSR};
+use super::context::{self, CALL, CALLER_MXCSR, CYCLES, OWN_MXCSR, WAIT};
 use super::frame;
 use super::kernel::Emitted;
 use super::pointers::{Counter, PARAMS, Pointers};
+use crate::plan::split::Task;
 use crate::plan::{Call, Plan, Space, Work};
 use iced_x86::{Code, Register};
+use std::ops::Range;
 
 /// Registers that the ABI wants back.
 const SAVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
-/// Emits the entry function; gives its offset and the range of each step's code.
+/// Emits an entry function for the tasks of each image and of all images; gives its offset and the range of each step's code.
 pub(super) fn emit(
     asm: &mut Asm,
     plan: &Plan,
+    tasks: (&[Task], &[Task]),
     kernels: &[Emitted],
     profile: bool,
-) -> Result<(usize, Vec<std::ops::Range<usize>>), String> {
+) -> Result<(usize, Vec<(usize, Range<usize>)>), String> {
     asm.align(LINE);
     let entry = asm.here();
     for r in SAVED {
@@ -44,10 +47,8 @@ pub(super) fn emit(
         asm.mr(Code::Mov_rm64_r64, images, Register::RAX);
     }
     let head = asm.here();
-    let mut steps = Vec::with_capacity(plan.steps.len());
-    for i in 0..plan.head {
-        steps.push(emit_step(asm, plan, kernels, i, profile)?);
-    }
+    let mut steps = Vec::new();
+    emit_tasks(asm, tasks.0, kernels, profile, &mut steps)?;
     if plan.batch > 1 {
         move_images(asm, plan, 1);
         asm.m(Code::Dec_rm64, images);
@@ -57,9 +58,7 @@ pub(super) fn emit(
             move_images(asm, plan, -(plan.batch as i64));
         }
     }
-    for i in plan.head..plan.steps.len() {
-        steps.push(emit_step(asm, plan, kernels, i, profile)?);
-    }
+    emit_tasks(asm, tasks.1, kernels, profile, &mut steps)?;
 
     asm.m(Code::Ldmxcsr_m32, at(Register::RBP, CALLER_MXCSR));
     asm.op0(Code::VEX_Vzeroupper);
@@ -71,38 +70,47 @@ pub(super) fn emit(
     Ok((entry, steps))
 }
 
-/// Emits a step; gives the range of its code.
-fn emit_step(
+/// Emits tasks; adds the range of each step's code.
+fn emit_tasks(
     asm: &mut Asm,
-    plan: &Plan,
+    tasks: &[Task],
     kernels: &[Emitted],
-    i: usize,
     profile: bool,
-) -> Result<std::ops::Range<usize>, String> {
-    let begin = asm.here();
-    if profile {
-        read_clock(asm);
-        asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::STARTED), Register::RAX);
-    }
-    match &plan.steps[i].work {
-        Work::Kernels(calls) => {
-            calls.iter().try_for_each(|call| emit_call(asm, call, &kernels[call.kernel]))?
+    steps: &mut Vec<(usize, Range<usize>)>,
+) -> Result<(), String> {
+    let mut begin = asm.here();
+    for task in tasks {
+        if profile && begin == asm.here() {
+            read_clock(asm);
+            asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::STARTED), Register::RAX);
         }
-        Work::Function(_) => {
-            // Compiled Rust may use SSE, which dirty upper halves slow down.
-            asm.op0(Code::VEX_Vzeroupper);
-            asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
-            asm.load_imm(Register::RSI, i as i64);
-            asm.m(Code::Call_rm64, at(Register::RBP, CALL));
+        let (step, work) = match task {
+            Task::Barrier => {
+                call_out(asm, WAIT);
+                continue;
+            }
+            Task::Work { step, work } => (*step, work),
+        };
+        match work {
+            Work::Kernels(calls) => {
+                calls.iter().try_for_each(|call| emit_call(asm, call, &kernels[call.kernel]))?
+            }
+            Work::Function(_) => {
+                asm.load_imm(Register::RSI, step as i64);
+                call_out(asm, CALL);
+            }
         }
+        if profile {
+            // Waiting counts for the step that had to wait.
+            read_clock(asm);
+            asm.rm(Code::Sub_r64_rm64, Register::RAX, at(Register::RSP, frame::STARTED));
+            asm.rm(Code::Mov_r64_rm64, Register::RCX, at(Register::RBP, CYCLES));
+            asm.locked_add(at(Register::RCX, 8 * step as i64), Register::RAX);
+        }
+        steps.push((step, begin..asm.here()));
+        begin = asm.here();
     }
-    if profile {
-        read_clock(asm);
-        asm.rm(Code::Sub_r64_rm64, Register::RAX, at(Register::RSP, frame::STARTED));
-        asm.rm(Code::Mov_r64_rm64, Register::RCX, at(Register::RBP, CYCLES));
-        asm.locked_add(at(Register::RCX, 8 * i as i64), Register::RAX);
-    }
-    Ok(begin..asm.here())
+    Ok(())
 }
 
 /// Moves everything that exists once per image by `by` images.
@@ -114,6 +122,14 @@ fn move_images(asm: &mut Asm, plan: &Plan, by: i64) {
         asm.load_imm(Register::RAX, by * bytes as i64);
         asm.mr(Code::Add_rm64_r64, at(Register::RBP, context::base(space)), Register::RAX);
     }
+}
+
+/// Calls the function whose address stands in the context at `field`; its first argument is the context.
+fn call_out(asm: &mut Asm, field: i64) {
+    // Compiled Rust may use SSE, which dirty upper halves slow down.
+    asm.op0(Code::VEX_Vzeroupper);
+    asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
+    asm.m(Code::Call_rm64, at(Register::RBP, field));
 }
 
 /// rax = time stamp counter.

@@ -2,13 +2,15 @@
 //!
 //! [`Interpreter::new`] verifies the plan; nothing is checked afterwards but the caller's tensors and arena.
 
+use super::split::{Split, Task};
 use super::verify::verify;
-use super::{Call, GridDim, Plan, Ptr, Space, Step, Work};
+use super::{Call, GridDim, Plan, Ptr, Space, Work};
 use crate::error::{Error, Result, Stage};
+use crate::few::with_list;
 use crate::kernel::interp::{Program, Registers};
 use crate::kernel::verify::MAX_PARAMS;
-use qgraph_runtime::model::check_run;
-use qgraph_runtime::{Model, RunError, TensorDesc, TensorMut, TensorRef};
+use qgraph_runtime::model::{check_pool, check_run};
+use qgraph_runtime::{Model, Pool, RunError, TensorDesc, TensorMut, TensorRef};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -17,18 +19,23 @@ use std::sync::Arc;
 pub struct Interpreter {
     plan: Arc<Plan>,
     programs: Vec<Program>,
+    whole: Split,
+    split: Split,
 }
-
-/// Tensors (inputs and outputs) that a run handles without allocating.
-const FEW: usize = 32;
 
 impl Interpreter {
     /// Verifies and prepares a plan. Errors: everything [`verify`] finds.
     pub fn new(plan: Arc<Plan>) -> Result<Interpreter> {
+        Interpreter::threaded(plan, 1)
+    }
+
+    /// The same, to run on `threads` threads where a pool is given.
+    pub fn threaded(plan: Arc<Plan>, threads: usize) -> Result<Interpreter> {
         Error::all(Stage::Schedule, verify(&plan))?;
         let program = |k| Program::new(k).map_err(|e| Error::new(Stage::Schedule, &k.name, e));
         let programs = plan.kernels.iter().map(program).collect::<Result<_>>()?;
-        Ok(Interpreter { plan, programs })
+        let (whole, split) = (Split::whole(&plan), Split::new(&plan, threads));
+        Ok(Interpreter { plan, programs, whole, split })
     }
 
     /// The plan.
@@ -36,33 +43,52 @@ impl Interpreter {
         &self.plan
     }
 
-    /// Runs steps.
+    /// Does a thread's tasks on every image, then those on all; `wait` is the barrier.
     ///
     /// # Safety
-    /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says for the images that the steps describe.
-    unsafe fn steps(&self, steps: &[Step], bases: &Bases<'_>, registers: &mut Registers) {
-        for step in steps {
-            match &step.work {
-                Work::Kernels(calls) => {
-                    for call in calls {
-                        // SAFETY: the caller's.
-                        unsafe { self.call(call, bases, registers) }
-                    }
+    /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says. All threads of the split do their tasks
+    /// at the same time, and nobody else uses the memory.
+    unsafe fn thread(&self, (head, tail): (&[Task], &[Task]), bases: &Bases<'_>, wait: impl Fn()) {
+        let mut registers = Registers::default();
+        let mut run = |tasks: &[Task], bases: &Bases<'_>| {
+            for task in tasks {
+                match task {
+                    Task::Barrier => wait(),
+                    // SAFETY: the caller's.
+                    Task::Work { work, .. } => unsafe { self.work(work, bases, &mut registers) },
                 }
-                Work::Function(call) => {
-                    let mut args = [null_mut(); MAX_PARAMS];
-                    for (arg, &ptr) in args.iter_mut().zip(&call.args) {
-                        *arg = bases.at(ptr);
-                    }
-                    // SAFETY: plan::verify has proven the function's footprint inside the spaces.
-                    unsafe { call.function.run(&args[..call.args.len()]) }
+            }
+        };
+        for image in 0..self.plan.batch {
+            run(head, &bases.of(image));
+        }
+        // From the first image on, all lie behind each other.
+        run(tail, &bases.of(0));
+    }
+
+    /// # Safety
+    /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says.
+    unsafe fn work(&self, work: &Work, bases: &Bases<'_>, registers: &mut Registers) {
+        match work {
+            Work::Kernels(calls) => {
+                for call in calls {
+                    // SAFETY: the caller's.
+                    unsafe { self.call(call, bases, registers) }
                 }
+            }
+            Work::Function(call) => {
+                let mut args = [null_mut(); MAX_PARAMS];
+                for (arg, &ptr) in args.iter_mut().zip(&call.args) {
+                    *arg = bases.at(ptr);
+                }
+                // SAFETY: plan::verify has proven the function's footprint inside the spaces.
+                unsafe { call.function.run(&args[..call.args.len()]) }
             }
         }
     }
 
     /// # Safety
-    /// As [`Interpreter::steps`].
+    /// As [`Interpreter::work`].
     unsafe fn call(&self, call: &Call, bases: &Bases<'_>, registers: &mut Registers) {
         let mut args = [null_mut(); MAX_PARAMS];
         for (arg, &ptr) in args.iter_mut().zip(&call.args) {
@@ -96,6 +122,7 @@ unsafe fn grid(program: &Program, args: &mut [*mut u8], dims: &[GridDim], regist
 }
 
 /// Where the spaces start for one image.
+#[derive(Clone, Copy)]
 struct Bases<'a> {
     arena: *mut u8,
     plan: &'a Plan,
@@ -104,7 +131,14 @@ struct Bases<'a> {
     image: usize,
 }
 
-impl Bases<'_> {
+// SAFETY: addresses of memory that the threads of a run share; who touches what when is the split's business.
+unsafe impl Sync for Bases<'_> {}
+
+impl<'a> Bases<'a> {
+    fn of(&self, image: usize) -> Bases<'a> {
+        Bases { image, ..*self }
+    }
+
     /// The address of a pointer of the plan. What is not written (verified) may come from a shared borrow.
     fn at(&self, ptr: Ptr) -> *mut u8 {
         let base = match ptr.space {
@@ -130,8 +164,7 @@ impl Model for Interpreter {
     }
 
     fn input(&self, index: usize) -> TensorDesc<'_> {
-        let io = &self.plan.inputs[index];
-        TensorDesc { name: &io.name, dtype: io.dtype, shape: &io.shape }
+        self.plan.inputs[index].desc()
     }
 
     fn output_count(&self) -> usize {
@@ -139,8 +172,7 @@ impl Model for Interpreter {
     }
 
     fn output(&self, index: usize) -> TensorDesc<'_> {
-        let io = &self.plan.outputs[index];
-        TensorDesc { name: &io.name, dtype: io.dtype, shape: &io.shape }
+        self.plan.outputs[index].desc()
     }
 
     fn arena_bytes(&self) -> usize {
@@ -154,38 +186,49 @@ impl Model for Interpreter {
         arena: &mut [u8],
     ) -> std::result::Result<(), RunError> {
         check_run(self, inputs, outputs, arena)?;
-        let count = inputs.len() + outputs.len();
-        let mut few = [null_mut(); FEW];
-        let mut many = Vec::new();
-        let tensors: &mut [*mut u8] = match few.get_mut(..count) {
-            Some(few) => few,
-            None => {
-                many.resize(count, null_mut());
-                &mut many
-            }
-        };
-        for (base, x) in tensors.iter_mut().zip(inputs) {
-            *base = match x {
-                TensorRef::F32(x) => x.as_ptr().cast_mut().cast(),
-                TensorRef::U8(x) => x.as_ptr().cast_mut(),
-            };
-        }
-        for (base, y) in tensors[inputs.len()..].iter_mut().zip(outputs) {
-            *base = match y {
-                TensorMut::F32(y) => y.as_mut_ptr().cast(),
-                TensorMut::U8(y) => y.as_mut_ptr(),
-            };
-        }
-        let mut registers = Registers::default();
-        let (head, tail) = self.plan.steps.split_at(self.plan.head);
-        let mut bases = |image| Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image };
-        for image in 0..self.plan.batch {
+        with_tensors(inputs, outputs, |tensors| {
+            let bases = Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image: 0 };
             // SAFETY: `check_run` has matched tensors and arena with the plan, whose verifier has matched image bytes and
             // batch with the tensors' sizes.
-            unsafe { self.steps(head, &bases(image), &mut registers) }
-        }
-        // SAFETY: likewise; from the first image on, all lie behind each other.
-        unsafe { self.steps(tail, &bases(0), &mut registers) }
+            unsafe { self.thread(self.whole.tasks(0), &bases, || ()) }
+        });
         Ok(())
     }
+
+    fn threads(&self) -> usize {
+        self.split.threads()
+    }
+
+    fn run_on(
+        &self,
+        pool: &mut Pool,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> std::result::Result<(), RunError> {
+        check_run(self, inputs, outputs, arena)?;
+        check_pool(self, pool)?;
+        with_tensors(inputs, outputs, |tensors| {
+            let bases = Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image: 0 };
+            pool.run(self.threads(), &|worker| {
+                // SAFETY: as in `run`; the split keeps threads apart between barriers.
+                unsafe { self.thread(self.split.tasks(worker.index()), &bases, || worker.wait()) }
+            });
+        });
+        Ok(())
+    }
+}
+
+/// Gives `f` the addresses of all tensors, inputs first.
+fn with_tensors<R>(
+    inputs: &[TensorRef<'_>],
+    outputs: &mut [TensorMut<'_>],
+    f: impl FnOnce(&[*mut u8]) -> R,
+) -> R {
+    let len = inputs.len() + outputs.len();
+    let address = |k: usize| match inputs.get(k) {
+        Some(x) => x.as_ptr().cast_mut(),
+        None => outputs[k - inputs.len()].as_mut_ptr(),
+    };
+    with_list(len, null_mut, address, |tensors| f(tensors))
 }

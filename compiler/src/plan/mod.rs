@@ -4,20 +4,23 @@
 //! grid points of all calls are independent of each other, so they may run in any order or in parallel.
 //! The verifier proves every access of every call in bounds. Plans know kernels and memory, not operators.
 //!
-//! - [`verify`]: the proof.
+//! - [`verify`]: the proof; `area`: what calls touch, and when that is apart.
+//! - [`split`]: which thread does what, if several run a plan.
 //! - [`interp`]: runs a plan with the kernel interpreter, on any machine, for any target.
 //! - `print`: its text.
 //! - `read`: values out of the arena, where a [`Place`] says.
 
+mod area;
 pub mod interp;
 mod print;
 mod read;
+pub mod split;
 pub mod verify;
 
 use crate::kernel::Kernel;
 use crate::target::Target;
-use qgraph_runtime::Dtype;
 use qgraph_runtime::functions::Function;
+use qgraph_runtime::{Dtype, TensorDesc};
 use std::sync::Arc;
 
 /// A region of memory that pointers start in.
@@ -108,6 +111,13 @@ pub struct Io {
     pub shape: Vec<usize>,
     /// Bytes of one image.
     pub image_bytes: usize,
+}
+
+impl Io {
+    /// As the model describes it.
+    pub fn desc(&self) -> TensorDesc<'_> {
+        TensorDesc { name: &self.name, dtype: self.dtype, shape: &self.shape }
+    }
 }
 
 /// Where a value of the graph lives, for probes (calibration, per-layer comparison).

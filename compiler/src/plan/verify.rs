@@ -14,11 +14,10 @@
 //!   same pointer with the same advances (in place: a point meets only its own bytes, if points write apart).
 //! - Places lie in their spaces.
 //!
-//! Not here: that grid points write apart from each other, that calls of one step are independent, that values live
-//! long enough (all three are construction rules of `lower`, held by comparing engines).
+//! Not here: that grid points write apart from each other, that calls of one step are independent (`split` asks for a proof before it
+//! shares a step among threads), that values live long enough (a construction rule of `lower`, held by comparing engines).
 
-mod overlap;
-
+use super::area::{Deed, Reach};
 use super::{Call, FunctionCall, GridDim, Place, Plan, Ptr, Space, Work};
 use crate::error::Problem;
 use crate::kernel::verify::{Footprint, verify as verify_kernel};
@@ -27,7 +26,7 @@ use std::ops::Range;
 /// All violations; empty for a valid plan. Every engine that uses unchecked accesses rests on this.
 pub fn verify(plan: &Plan) -> Vec<Problem> {
     let mut v = Verify { plan, images: 1, problems: Vec::new() };
-    let footprints: Vec<_> = (0..plan.kernels.len()).map(|k| v.kernel(k)).collect();
+    let kernels: Vec<_> = (0..plan.kernels.len()).map(|k| v.kernel(k)).collect();
     if !v.memory() {
         return v.problems;
     }
@@ -38,10 +37,10 @@ pub fn verify(plan: &Plan) -> Vec<Problem> {
             Work::Kernels(calls) => {
                 for call in calls {
                     // A bad kernel has been reported already.
-                    let wrong = match footprints.get(call.kernel) {
+                    let wrong = match kernels.get(call.kernel) {
                         None => Err(format!("kernel {} does not exist", call.kernel)),
                         Some(None) => Ok(()),
-                        Some(Some(f)) => v.call(call, f),
+                        Some(Some((footprint, reach))) => v.call(call, footprint, reach),
                     };
                     v.note(&subject, wrong);
                 }
@@ -74,7 +73,7 @@ impl Verify<'_> {
         }
     }
 
-    fn kernel(&mut self, k: usize) -> Option<Footprint> {
+    fn kernel(&mut self, k: usize) -> Option<(Footprint, Reach)> {
         let (kernel, target) = (&self.plan.kernels[k], &self.plan.target);
         let subject = format!("kernel {}", kernel.name);
         if kernel.lanes != target.lanes {
@@ -85,7 +84,7 @@ impl Verify<'_> {
             self.note(&subject, Err("a second kernel of this name".into()));
         }
         match verify_kernel(kernel, target.registers) {
-            Ok(footprint) => Some(footprint),
+            Ok(footprint) => Some((footprint, Reach::of(kernel))),
             Err(e) => {
                 self.note(&subject, Err(e));
                 None
@@ -128,7 +127,7 @@ impl Verify<'_> {
         carried.is_some()
     }
 
-    fn call(&self, call: &Call, footprint: &Footprint) -> Result<(), String> {
+    fn call(&self, call: &Call, footprint: &Footprint, reach: &Reach) -> Result<(), String> {
         let kernel = &self.plan.kernels[call.kernel];
         let n = kernel.params.len();
         if call.args.len() != n {
@@ -153,9 +152,13 @@ impl Verify<'_> {
                 self.inside(ptr, hull(w, i, &call.grid)).map_err(in_arg)?;
             }
         }
-        for i in (0..n).filter(|&i| footprint.writes[i].is_some()) {
-            for j in (0..n).filter(|&j| j != i) {
-                if overlap::possible(kernel, footprint, call, i, j) {
+        let moves = |i: usize| call.grid.iter().map(move |d| d.advance[i]);
+        for i in 0..n {
+            let Some(written) = reach.area(call, i, Deed::Written) else { continue };
+            let others =
+                (0..n).filter(|&j| j != i && !(call.args[i] == call.args[j] && moves(i).eq(moves(j))));
+            for j in others {
+                if reach.area(call, j, Deed::Touched).is_some_and(|touched| !written.apart(&touched)) {
                     let (a, b) = (kernel.params[i].name, kernel.params[j].name);
                     return Err(format!("{}: writes through {a} may overlap {b}", kernel.name));
                 }

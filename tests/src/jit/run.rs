@@ -232,7 +232,7 @@ fn conv_kernel(target: &Target) -> Kernel {
 fn listing(target: &Target) -> String {
     let advance = vec![128, 0, 0, 3 * target.vector_bytes() as i64];
     let plan = plan_of(target, conv_kernel(target), vec![GridDim { extent: 5, advance }]);
-    let options = Options { vbmi: false, profile: false, perf_map: false };
+    let options = Options { vbmi: false, ..Options::default() };
     let code = Code::assemble(&plan, &options).unwrap();
     assert_eq!(code, Code::assemble(&plan, &options).unwrap());
     assert_eq!(code.disassemble("nothing"), None);

@@ -9,12 +9,12 @@ use qgraph_compiler::data::{Pick, Random};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::QGraph;
-use qgraph_compiler::runner::{DynModel, Engine, compile};
+use qgraph_compiler::runner::{Engine, Parallel, pool};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Result, Stage, pipeline};
-use qgraph_runtime::{TensorMut, TensorRef};
+use qgraph_runtime::{Model as RunModel, RunError, TensorMut, TensorRef};
 use std::path::PathBuf;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Measure images per second on seeded noise
@@ -35,8 +35,8 @@ pub(crate) struct Args {
     /// Images per run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Threads; they share the images of a batch, so --batch must be a multiple
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads; they share the images of a batch, and each image that is left over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
     /// Runs measured, after two to warm up [default: about two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -55,6 +55,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     shapes: ShapeArgs,
 }
+
+/// Runs before the first that counts.
+const UNMEASURED: usize = 3;
 
 /// How a network is run.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,36 +153,37 @@ pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
     }
 }
 
-/// One thread's share: a model and its buffers.
-pub(crate) struct Worker {
-    model: Arc<DynModel>,
+/// Seeded noise, and memory for everything else that a run needs.
+pub(crate) struct Buffers {
     inputs: Vec<Vec<f32>>,
     outputs: Vec<Vec<f32>>,
     arena: Bytes,
 }
 
-impl Worker {
-    pub(crate) fn new(model: &Arc<DynModel>, seed: u64) -> Worker {
-        let mut random = Random::new(seed);
+impl Buffers {
+    pub(crate) fn new(model: &dyn RunModel) -> Buffers {
+        let mut random = Random::new(0);
         let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| random.uniform()).collect() };
-        Worker {
+        Buffers {
             inputs: (0..model.input_count()).map(|k| noise(model.input(k).len())).collect(),
             outputs: (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect(),
             arena: Bytes::zeroed(model.arena_bytes()),
-            model: Arc::clone(model),
         }
     }
 
-    pub(crate) fn run(&mut self) -> Result<()> {
+    /// Gives all of it to `run`.
+    pub(crate) fn run(
+        &mut self,
+        run: impl FnOnce(&[TensorRef], &mut [TensorMut], &mut [u8]) -> std::result::Result<(), RunError>,
+    ) -> Result<()> {
         let inputs: Vec<TensorRef> = self.inputs.iter().map(|i| TensorRef::F32(i)).collect();
         let mut outputs: Vec<TensorMut> = self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
-        self.model
-            .run(&inputs, &mut outputs, &mut self.arena)
-            .map_err(|e| Error::new(Stage::Run, "", e.to_string()))
+        let done = run(&inputs, &mut outputs, &mut self.arena);
+        done.map_err(|e| Error::new(Stage::Run, "", e.to_string()))
     }
 }
 
-/// Measures a network: every thread runs `batch / threads` images at a time (`threads` divides `batch`), all starting together.
+/// Measures a network on `batch` images a run.
 pub(crate) fn measure(
     graph: &QGraph,
     engine: Engine,
@@ -188,57 +192,26 @@ pub(crate) fn measure(
     threads: usize,
     iters: Option<u32>,
 ) -> Result<Speed> {
-    let options = Options { batch: batch / threads, ..Options::default() };
-    let plan = Arc::new(pipeline::schedule(graph, target, &options)?);
-    let gmac = plan.macs() as f64 / 1e9;
-    let model: Arc<DynModel> = compile(plan, engine)?.into();
-    let mut workers: Vec<Worker> = (0..threads).map(|t| Worker::new(&model, t as u64)).collect();
-    workers.iter_mut().try_for_each(Worker::run)?;
+    let options = Options { batch, ..Options::default() };
+    let model = Parallel::new(graph, engine, target, &options, threads)?;
+    let gmac = model.plan().macs() as f64 / 1e9;
+    let mut pool = pool(threads)?;
+    let mut buffers = Buffers::new(&model);
+    let mut run = || {
+        let start = Instant::now();
+        let done = buffers.run(|inputs, outputs, arena| model.run_on(&mut pool, inputs, outputs, arena));
+        done.map(|()| start.elapsed())
+    };
+    for _ in 1..UNMEASURED {
+        run()?;
+    }
     // Without a count: at least 10 runs and about two seconds.
-    let start = Instant::now();
-    workers[0].run()?;
-    let one = start.elapsed().max(Duration::from_nanos(100));
+    let one = run()?.max(Duration::from_nanos(100));
     let runs = iters.map_or_else(|| (2.0 / one.as_secs_f64()).clamp(10.0, 20_000.0) as usize, |n| n as usize);
-    let mut times = timed(&mut workers, runs)?;
+    let mut times = (0..runs).map(|_| run()).collect::<Result<Vec<_>>>()?;
     times.sort_unstable();
     let per_second = |t: Duration| batch as f64 / t.as_secs_f64().max(1e-9);
     Ok(Speed { median: per_second(times[times.len() / 2]), best: per_second(times[0]), gmac, runs })
-}
-
-/// Times `runs` runs, from the moment all threads start to the moment the last is done.
-fn timed(workers: &mut [Worker], runs: usize) -> Result<Vec<Duration>> {
-    let (first, others) = workers.split_first_mut().expect("at least one thread");
-    let barrier = Barrier::new(others.len() + 1);
-    std::thread::scope(|scope| {
-        let barrier = &barrier;
-        let handles: Vec<_> = others
-            .iter_mut()
-            .map(|w| {
-                scope.spawn(move || {
-                    // Who fails goes on: the others would wait at the barrier for ever.
-                    let mut done = Ok(());
-                    for _ in 0..runs {
-                        barrier.wait();
-                        done = done.and(w.run());
-                        barrier.wait();
-                    }
-                    done
-                })
-            })
-            .collect();
-        let (mut times, mut done) = (Vec::with_capacity(runs), Ok(()));
-        for _ in 0..runs {
-            barrier.wait();
-            let start = Instant::now();
-            done = done.and(first.run());
-            barrier.wait();
-            times.push(start.elapsed());
-        }
-        for h in handles {
-            done = done.and(h.join().expect("a worker does not panic"));
-        }
-        done.map(|()| times)
-    })
 }
 
 fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)]) -> String {

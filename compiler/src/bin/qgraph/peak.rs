@@ -34,7 +34,7 @@ pub(crate) fn measure(target: &Target) -> Option<Peak> {
 
 fn rate(target: &Target, integer: bool) -> Option<f64> {
     let plan = plan(target, integer);
-    let model = compile(Arc::new(plan), Engine::Jit).ok()?;
+    let model = compile(Arc::new(plan), Engine::Jit, 1).ok()?;
     let mut arena = Bytes::zeroed(model.arena_bytes());
     let mut best = f64::INFINITY;
     for _ in 0..TRIES {

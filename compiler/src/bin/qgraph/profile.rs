@@ -1,9 +1,10 @@
 //! `qgraph bench --profile`: where the time of an image goes, step by step, beside what the core could do at most.
 
-use crate::bench::Worker;
+use crate::bench::Buffers;
 use qgraph_compiler::jit::{Jit, Options};
 use qgraph_compiler::plan::{Plan, Work};
 use qgraph_compiler::{Error, Result, Stage};
+use qgraph_runtime::Model;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,16 +27,17 @@ const WARM: usize = 3;
 /// Measures every step of a plan on one thread, over `runs` runs.
 pub(crate) fn measure(plan: &Arc<Plan>, runs: usize) -> Result<Vec<Row>> {
     let options = Options { profile: true, ..Options::default() };
-    let jit = Arc::new(Jit::compile(Arc::clone(plan), &options)?);
-    let mut worker = Worker::new(&(jit.clone() as Arc<_>), 0);
+    let jit = Jit::compile(Arc::clone(plan), &options)?;
+    let mut buffers = Buffers::new(&jit);
+    let mut run = || buffers.run(|inputs, outputs, arena| jit.run(inputs, outputs, arena));
     for _ in 0..WARM {
-        worker.run()?;
+        run()?;
     }
     jit.take_cycles();
     let mut cycles: Vec<Vec<u64>> = vec![Vec::with_capacity(runs); plan.steps.len()];
     let start = (Instant::now(), clock());
     for _ in 0..runs {
-        worker.run()?;
+        run()?;
         let taken = jit.take_cycles().unwrap_or_default();
         cycles.iter_mut().zip(taken).for_each(|(all, c)| all.push(c));
     }

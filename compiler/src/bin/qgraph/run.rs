@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Who runs it; all give the same bits [default: jit where this CPU can]
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
+    /// Threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
     /// Print so many best classes
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
@@ -56,7 +59,8 @@ pub(crate) fn main(args: &Args) -> Done {
     let preprocess = args.preprocess.over(graph.preprocess.as_ref());
     let mut samples = load::samples(&args.input, &graph, &preprocess, None, Pick::First(1))?;
     let inputs = samples.next().expect("an opened set is not empty")?.inputs;
-    let mut runner = Runner::new(&graph, engine, &target, &Options::default()).map_err(about)?;
+    let mut runner =
+        Runner::threaded(&graph, engine, &target, &Options::default(), args.threads.into()).map_err(about)?;
     let outputs = runner.run(&inputs).map_err(about)?;
     let digest = digest(outputs);
     let (mut text, mut report, mut written) = (String::new(), Vec::new(), Vec::new());

@@ -1,0 +1,184 @@
+//! One run of a plan on several threads: who does what is fixed here, before anything runs.
+//!
+//! In: a verified [`Plan`] and a number of threads. Out: a [`Split`], a list of tasks per thread, which both engines walk as it is. Bits do
+//! not depend on the number of threads: parts of a grid are calls of the same kernels on the same bytes.
+//!
+//! - **Who.** The calls of a step are cut along their grids, so that every thread gets about the same number of cycles: a call is cut along
+//!   its first axis, or as many of the next as balance needs, into runs of consecutive points; where calls do not divide, smaller ones
+//!   level out what larger ones left uneven.
+//! - **Which axis.** If the largest call reads more constants than activations, axes that move through constants (panels of output
+//!   channels) come first: then a core reads its own weights only. Else the others (rows, pixels) come first: then a core mostly reads
+//!   what it has written itself.
+//! - **Only what is proven.** Steps whose calls, and axes whose points, are not proven independent stay whole. So do runtime functions and
+//!   what takes less time than threads need to meet: thread 0 has them.
+//! - **Barriers** stand only before steps of which a part touches what another thread may have written, or writes what it may still
+//!   touch, since the last barrier.
+//!
+//! Not here: how threads wait (`qgraph_runtime::pool`), how images of a batch are shared (`runner`).
+
+mod check;
+mod cut;
+
+use super::area::{Area, Deed, Reach};
+use super::{Call, Plan, Space, Work};
+
+/// Steps of fewer cycles stay on one thread.
+const SMALL: u64 = 4000;
+
+/// What a thread does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Waits until all threads are here.
+    Barrier,
+    /// A step, or this thread's part of it.
+    Work {
+        /// Index into [`Plan::steps`].
+        step: usize,
+        /// What to do of it.
+        work: Work,
+    },
+}
+
+/// The tasks of every thread. See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    threads: Vec<Tasks>,
+}
+
+/// The tasks of a thread, those of [`Plan::head`]'s steps first.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tasks {
+    all: Vec<Task>,
+    head: usize,
+}
+
+impl Split {
+    /// Everything on one thread.
+    pub fn whole(plan: &Plan) -> Split {
+        let steps = plan.steps.iter().enumerate();
+        let all = steps.map(|(step, s)| Task::Work { step, work: s.work.clone() }).collect();
+        Split { threads: vec![Tasks { all, head: plan.head }] }
+    }
+
+    /// Shares a plan, which [`super::verify`] accepts, among `threads` (at least 1) threads.
+    pub fn new(plan: &Plan, threads: usize) -> Split {
+        if threads <= 1 {
+            return Split::whole(plan);
+        }
+        let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
+        let mut tasks = vec![Tasks::default(); threads];
+        // What each thread has done since the last barrier.
+        let mut done: Vec<Deeds> = (0..threads).map(|_| Deeds::default()).collect();
+        let barrier = |tasks: &mut Vec<Tasks>| tasks.iter_mut().for_each(|t| t.all.push(Task::Barrier));
+        // The next image takes the same memory, and the tail all of it.
+        let end_head = |tasks: &mut Vec<Tasks>| {
+            if plan.batch > 1 {
+                barrier(tasks);
+            }
+            tasks.iter_mut().for_each(|t| t.head = t.all.len());
+        };
+        for (step, s) in plan.steps.iter().enumerate() {
+            if step == plan.head {
+                end_head(&mut tasks);
+                done.iter_mut().for_each(|d| *d = Deeds::default());
+            }
+            let parts = match &s.work {
+                Work::Kernels(calls) => {
+                    cut::cut(calls, &reach, threads).into_iter().map(Work::Kernels).collect()
+                }
+                Work::Function(_) => vec![s.work.clone()],
+            };
+            let deeds: Vec<Deeds> = parts.iter().map(|work| Deeds::of(work, &reach)).collect();
+            let others = |t: usize| done.iter().enumerate().filter(move |d| d.0 != t).map(|d| d.1);
+            if deeds.iter().enumerate().any(|(t, new)| others(t).any(|old| new.meet(old))) {
+                barrier(&mut tasks);
+                done.iter_mut().for_each(|d| *d = Deeds::default());
+            }
+            for (t, (work, new)) in parts.into_iter().zip(deeds).enumerate() {
+                if work != Work::Kernels(Vec::new()) {
+                    tasks[t].all.push(Task::Work { step, work });
+                    done[t].add(new);
+                }
+            }
+        }
+        if plan.head == plan.steps.len() {
+            end_head(&mut tasks);
+        }
+        let split = Split { threads: tasks };
+        debug_assert_eq!(split.check(plan), Ok(()));
+        split
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// What thread `index` does for each image, then for all of them at once, in order.
+    pub fn tasks(&self, index: usize) -> (&[Task], &[Task]) {
+        let Tasks { all, head } = &self.threads[index];
+        all.split_at(*head)
+    }
+
+    /// How often threads wait for each other, with one image.
+    pub fn barriers(&self) -> usize {
+        self.threads[0].all.iter().filter(|t| **t == Task::Barrier).count()
+    }
+}
+
+/// What a thread does to memory that anybody writes.
+#[derive(Default)]
+struct Deeds<'a> {
+    written: Vec<Area<'a>>,
+    touched: Vec<Area<'a>>,
+}
+
+impl<'a> Deeds<'a> {
+    fn of(work: &Work, reach: &'a [Reach]) -> Deeds<'a> {
+        let mut deeds = Deeds::default();
+        match work {
+            Work::Kernels(calls) => {
+                for call in calls {
+                    let areas = |deed| {
+                        let area = move |p| reach[call.kernel].area(call, p, deed);
+                        (0..call.args.len()).filter_map(area).filter(shared)
+                    };
+                    deeds.written.extend(areas(Deed::Written));
+                    deeds.touched.extend(areas(Deed::Touched));
+                }
+            }
+            Work::Function(call) => {
+                for (i, &ptr) in call.args.iter().enumerate() {
+                    let (read, written) = call.function.footprint(i);
+                    deeds.written.extend((written > 0).then(|| Area::range(ptr, written)).filter(shared));
+                    deeds.touched.extend(Some(Area::range(ptr, read.max(written))).filter(shared));
+                }
+            }
+        }
+        deeds
+    }
+
+    /// Whether the order in which two threads do these may matter.
+    fn meet(&self, other: &Deeds) -> bool {
+        let any = |a: &[Area], b: &[Area]| a.iter().any(|a| b.iter().any(|b| !a.apart(b)));
+        any(&self.written, &other.touched) || any(&other.written, &self.touched)
+    }
+
+    fn add(&mut self, more: Deeds<'a>) {
+        self.written.extend(more.written);
+        self.touched.extend(more.touched);
+    }
+}
+
+/// Whether some step may write there.
+fn shared(area: &Area) -> bool {
+    match area.space {
+        Space::Arena | Space::Carried | Space::Output(_) => true,
+        Space::Weights | Space::Consts | Space::Input(_) => false,
+    }
+}
+
+/// Cycles of a call.
+fn cost(call: &Call, reach: &[Reach]) -> u64 {
+    call.grid.iter().fold(reach[call.kernel].cost, |n, d| n.saturating_mul(d.extent as u64))
+}

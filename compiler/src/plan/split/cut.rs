@@ -1,0 +1,160 @@
+//! Cutting the calls of one step.
+
+use super::{SMALL, cost};
+use crate::plan::area::{Deed, Reach};
+use crate::plan::{Call, Space};
+
+/// A coarser cut is taken if its slowest thread is slower by at most one part in so many.
+const CLOSE: f64 = 64.0;
+
+/// The calls of a step, shared among threads.
+pub(super) fn cut(calls: &[Call], reach: &[Reach], threads: usize) -> Vec<Vec<Call>> {
+    let mut parts = vec![Vec::new(); threads];
+    let total = calls.iter().fold(0u64, |n, c| n.saturating_add(cost(c, reach)));
+    if total < SMALL || !independent(calls, reach) {
+        parts[0] = calls.to_vec();
+        return parts;
+    }
+    let mut order: Vec<&Call> = calls.iter().collect();
+    order.sort_by_key(|c| std::cmp::Reverse(cost(c, reach)));
+    let constants_first = constants_outweigh(order[0], &reach[order[0].kernel]);
+    let mut load = vec![0.0; threads];
+    for call in order {
+        let axes = axes(call, &reach[call.kernel], constants_first);
+        let cost = cost(call, reach) as f64;
+        let cuts: Vec<Cut> =
+            (0..=axes.len()).map(|depth| Cut::new(call, &axes[..depth], cost, &load)).collect();
+        let best = cuts.iter().map(Cut::slowest).fold(f64::INFINITY, f64::min);
+        let cut = cuts.iter().find(|c| c.slowest() <= best * (1.0 + 1.0 / CLOSE)).expect("the best is one");
+        for (t, part) in parts.iter_mut().enumerate() {
+            boxes(call, cut.axes, cut.bounds[t], cut.bounds[t + 1], part);
+        }
+        load.clone_from(&cut.load);
+    }
+    parts
+}
+
+/// Whether no call writes what another touches.
+fn independent(calls: &[Call], reach: &[Reach]) -> bool {
+    let areas = |c: &Call, deed| -> Vec<_> {
+        (0..c.args.len()).filter_map(|p| reach[c.kernel].area(c, p, deed)).collect()
+    };
+    let written: Vec<_> = calls.iter().map(|c| areas(c, Deed::Written)).collect();
+    let touched: Vec<_> = calls.iter().map(|c| areas(c, Deed::Touched)).collect();
+    (0..calls.len()).all(|i| {
+        let others = (0..calls.len()).filter(|&j| j != i);
+        others.flat_map(|j| &touched[j]).all(|t| written[i].iter().all(|w| w.apart(t)))
+    })
+}
+
+/// Whether a call reads more constants than activations.
+fn constants_outweigh(call: &Call, reach: &Reach) -> bool {
+    let (mut constants, mut activations) = (0, 0);
+    for p in 0..call.args.len() {
+        let Some(area) = reach.area(call, p, Deed::Touched) else { continue };
+        match area.space {
+            Space::Weights | Space::Consts => constants += area.len(),
+            Space::Arena | Space::Carried | Space::Input(_)
+                if reach.area(call, p, Deed::Written).is_none() =>
+            {
+                activations += area.len();
+            }
+            Space::Arena | Space::Carried | Space::Input(_) | Space::Output(_) => {}
+        }
+    }
+    constants > activations
+}
+
+/// The dimensions along which a call may be cut, in the order in which to try: of one kind the grid's own order.
+fn axes(call: &Call, reach: &Reach, constants_first: bool) -> Vec<usize> {
+    let constant = |d: usize| {
+        let fixed = |p: &usize| matches!(call.args[*p].space, Space::Weights | Space::Consts);
+        (0..call.args.len()).filter(fixed).any(|p| call.grid[d].advance[p] != 0)
+    };
+    let mut axes: Vec<usize> =
+        (0..call.grid.len()).filter(|&d| call.grid[d].extent > 1 && reach.parallel(call, d)).collect();
+    axes.sort_by_key(|&d| constant(d) != constants_first);
+    axes
+}
+
+/// A way to cut a call.
+struct Cut<'a> {
+    /// The points of these dimensions, taken as one sequence, the last running fastest, are cut.
+    axes: &'a [usize],
+    /// Where in the sequence each thread starts, and the end.
+    bounds: Vec<usize>,
+    /// Cycles of each thread so far and with this.
+    load: Vec<f64>,
+}
+
+impl Cut<'_> {
+    /// Gives to each thread what brings all to the same level, as nearly as whole points can.
+    fn new<'a>(call: &Call, axes: &'a [usize], cost: f64, load: &[f64]) -> Cut<'a> {
+        let points: usize = axes.iter().map(|&d| call.grid[d].extent).product();
+        let level = level(load, cost);
+        let mut bounds = vec![0];
+        let mut wanted = 0.0;
+        for l in load {
+            wanted += (level - l).max(0.0) / cost * points as f64;
+            bounds.push((wanted.round() as usize).min(points));
+        }
+        bounds[load.len()] = points;
+        let each = cost / points as f64;
+        let load = load.iter().zip(bounds.windows(2)).map(|(l, b)| l + (b[1] - b[0]) as f64 * each).collect();
+        Cut { axes, bounds, load }
+    }
+
+    fn slowest(&self) -> f64 {
+        self.load.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// How high loads stand after `more` has been poured over the lowest.
+fn level(load: &[f64], more: f64) -> f64 {
+    let mut load = load.to_vec();
+    load.sort_by(f64::total_cmp);
+    let (mut level, mut sum) = (f64::INFINITY, 0.0);
+    for (n, l) in load.iter().enumerate() {
+        if *l >= level {
+            break;
+        }
+        sum += l;
+        level = (sum + more) / (n + 1) as f64;
+    }
+    level
+}
+
+/// Points `from..to` of the sequence that `axes` make, as few calls.
+fn boxes(call: &Call, axes: &[usize], from: usize, to: usize, out: &mut Vec<Call>) {
+    let Some((&axis, rest)) = axes.split_first() else {
+        out.extend((from < to).then(|| call.clone()));
+        return;
+    };
+    let inner: usize = rest.iter().map(|&d| call.grid[d].extent).product();
+    // Whole points of this axis, and what lies before and after them.
+    let (first, last) = (from.div_ceil(inner), to / inner);
+    let mut partial = |at: usize, from: usize, to: usize| {
+        if from < to {
+            boxes(&narrow(call, axis, at, 1), rest, from, to, out);
+        }
+    };
+    if first > last {
+        return partial(last, from - last * inner, to - last * inner);
+    }
+    partial(first.saturating_sub(1), inner - (first * inner - from), inner);
+    partial(last, 0, to - last * inner);
+    if first < last {
+        out.push(narrow(call, axis, first, last - first));
+    }
+}
+
+/// The part of a call with `extent` points from `start` along a dimension of its grid.
+fn narrow(call: &Call, dim: usize, start: usize, extent: usize) -> Call {
+    let mut call = call.clone();
+    let dim = &mut call.grid[dim];
+    dim.extent = extent;
+    for (arg, by) in call.args.iter_mut().zip(&dim.advance) {
+        arg.offset = arg.offset.wrapping_add_signed((*by as isize).wrapping_mul(start as isize));
+    }
+    call
+}
