@@ -205,10 +205,7 @@ impl Area<'_> {
         if self.accesses.is_empty() || other.accesses.is_empty() {
             return false;
         }
-        let grid = self.grid.iter().chain(&other.grid).fold(0, |g, l| gcd(g, l.0));
-        let mut moduli = self.strides(other);
-        moduli.extend((grid > 0 && !moduli.contains(&grid)).then_some(grid));
-        moduli.into_iter().any(|m| match (self.residues(m), other.residues(m)) {
+        self.moduli(other).into_iter().any(|m| match (self.residues(m), other.residues(m)) {
             (Some(a), Some(b)) => a.iter().all(|x| b.iter().all(|y| x.1 <= y.0 || y.1 <= x.0)),
             _ => false,
         })
@@ -217,26 +214,28 @@ impl Area<'_> {
     /// Whether the areas stay apart when they are moved by different multiples, below `extent`, of `by`.
     fn steps_over(&self, other: &Area, by: i128, extent: i128) -> bool {
         let by = by.abs();
-        let mut moduli = vec![i128::MAX];
-        moduli.extend(self.strides(other));
         let base = self.hull.0.min(other.hull.0);
-        moduli.into_iter().any(|m| {
+        [i128::MAX].into_iter().chain(self.moduli(other)).any(|m| {
             let (a, b) = (self.swept(m, base), other.swept(m, base));
             let whole = a.1.max(b.1) - a.0.min(b.0);
             a.1 - b.0 <= by && b.1 - a.0 <= by && whole.saturating_add((extent - 1).saturating_mul(by)) <= m
         })
     }
 
-    /// Strides of all loops.
-    fn strides(&self, other: &Area) -> Vec<i128> {
+    /// What bytes are looked at modulo of: strides of loops, and of what kernels unroll instead.
+    fn moduli(&self, other: &Area) -> Vec<i128> {
         let loops = |a: &Area| -> Vec<i128> {
             a.grid.iter().chain(a.accesses.iter().flat_map(|x| &x.loops)).map(|l| l.0.abs()).collect()
         };
-        let mut strides = loops(self);
-        strides.extend(loops(other));
-        strides.sort_unstable();
-        strides.dedup();
-        strides
+        let mut moduli = loops(self);
+        moduli.extend(loops(other));
+        moduli.extend(self.accesses.iter().map(|a| (a.start - self.accesses[0].start).abs()));
+        let grid = self.grid.iter().chain(&other.grid).fold(0, |g, l| gcd(g, l.0));
+        moduli.push(grid);
+        moduli.sort_unstable();
+        moduli.dedup();
+        moduli.retain(|&m| m > 0);
+        moduli
     }
 
     /// Every access, widened by the loops that do not move by a multiple of `m`.

@@ -6,9 +6,9 @@
 //! - **Who.** The calls of a step are cut along their grids, so that every thread gets about the same number of cycles: a call is cut along
 //!   its first axis, or as many of the next as balance needs, into runs of consecutive points; where calls do not divide, smaller ones
 //!   level out what larger ones left uneven.
-//! - **Which axis.** If the largest call reads more constants than activations, axes that move through constants (panels of output
-//!   channels) come first: then a core reads its own weights only. Else the others (rows, pixels) come first: then a core mostly reads
-//!   what it has written itself.
+//! - **Which axis.** If the largest call has more bytes of constants than of activations, axes that move through constants (panels of
+//!   output channels) come first: then a core reads its own weights only. Else the others (rows, pixels) come first: then a core mostly
+//!   reads what it has written itself.
 //! - **Only what is proven.** Steps whose calls, and axes whose points, are not proven independent stay whole. So do runtime functions and
 //!   what takes less time than threads need to meet: thread 0 has them.
 //! - **Barriers** stand only before steps of which a part touches what another thread may have written, or writes what it may still

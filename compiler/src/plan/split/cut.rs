@@ -47,19 +47,13 @@ fn independent(calls: &[Call], reach: &[Reach]) -> bool {
     })
 }
 
-/// Whether a call reads more constants than activations.
+/// Whether a call reads more constants than it reads and writes activations.
 fn constants_outweigh(call: &Call, reach: &Reach) -> bool {
     let (mut constants, mut activations) = (0, 0);
-    for p in 0..call.args.len() {
-        let Some(area) = reach.area(call, p, Deed::Touched) else { continue };
+    for area in (0..call.args.len()).filter_map(|p| reach.area(call, p, Deed::Touched)) {
         match area.space {
             Space::Weights | Space::Consts => constants += area.len(),
-            Space::Arena | Space::Carried | Space::Input(_)
-                if reach.area(call, p, Deed::Written).is_none() =>
-            {
-                activations += area.len();
-            }
-            Space::Arena | Space::Carried | Space::Input(_) | Space::Output(_) => {}
+            Space::Arena | Space::Carried | Space::Input(_) | Space::Output(_) => activations += area.len(),
         }
     }
     constants > activations
