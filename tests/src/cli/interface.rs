@@ -192,6 +192,40 @@ fn emit_prints_every_stage() {
 }
 
 #[test]
+fn disasm_shows_a_layer_and_its_kernels() {
+    let dir = digits("disasm");
+    let plan = qgraph(dir.path(), "emit plan digits.qgraph --target avx512vnni").works();
+    let step = plan.lines().find(|l| l.ends_with("conv  macs 147456")).unwrap_or_else(|| panic!("{plan}"));
+    let layer = step.split_whitespace().nth(2).unwrap().trim_end_matches(':');
+    for (target, dot) in
+        [("avx512vnni", "vpdpbusd zmm"), ("avxvnni", "vpdpbusd ymm"), ("avx2", "vpmaddwd ymm")]
+    {
+        let text = qgraph(dir.path(), &format!("disasm digits.qgraph {layer} --target {target}")).works();
+        assert!(text.starts_with("step ") && text.contains(&format!("{layer}: conv")), "{text}");
+        assert!(text.contains("call conv_") && text.contains(dot), "no {dot}: {text}");
+    }
+    qgraph(dir.path(), "disasm digits.qgraph nothing").refuses(&["jit: digits.qgraph: nothing", layer]);
+}
+
+#[test]
+fn bench_profiles_every_step() {
+    if !Target::detect().native() {
+        println!("skipped: no machine code here");
+        return;
+    }
+    let dir = digits("profile");
+    let text = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile").works();
+    for word in ["% of run", "GMAC/s", "conv  [conv_u8s8_", "sum of the steps", "images/s"] {
+        assert!(text.contains(word), "no {word}: {text}");
+    }
+    let rows = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile --json").json();
+    let layers = rows[0]["layers"].as_array().expect("a list of layers");
+    assert!(layers.len() > 8, "{rows}");
+    let total: f64 = layers.iter().map(|l| l["us"].as_f64().unwrap()).sum();
+    assert!(total > 0.0 && layers.iter().any(|l| l["macs"].as_u64().unwrap() > 0), "{rows}");
+}
+
+#[test]
 fn explain_and_inspect_report() {
     let dir = digits("explain");
     let text = qgraph(dir.path(), "explain digits.onnx").works();

@@ -14,7 +14,6 @@ use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Result, Stage, pipeline};
 use qgraph_runtime::{Model as RunModel, RunError, TensorMut, TensorRef};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Measure images per second on seeded noise
@@ -109,26 +108,22 @@ pub(crate) fn main(args: &Args) -> Done {
         (Model::Quantized(_), true) => vec![Mode::Int8],
     };
     let peak = if engine == Engine::Jit { peak::measure(&target) } else { None };
-    let (mut rows, mut profiles) = (Vec::new(), String::new());
+    if args.profile && engine != Engine::Jit {
+        let message = "only machine code is timed step by step: leave it out, or use --engine jit";
+        return Err(Error::new(Stage::Run, "--profile", message));
+    }
+    let mut rows = Vec::new();
     for mode in modes {
         let found = graph(&model, mode).and_then(|graph| {
             let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
-            if args.profile {
-                let options = Options { batch, ..Options::default() };
-                let plan = Arc::new(pipeline::schedule(&graph, &target, &options)?);
-                let of = peak.map_or(f64::NAN, |p| if mode == Mode::Int8 { p.int8 } else { p.float });
-                profiles += &format!(
-                    "{}
-{}",
-                    mode.name(),
-                    profile::table(&profile::measure(&plan, speed.runs)?, of)
-                );
-            }
-            Ok((mode, speed))
+            let options = Options { batch, ..Options::default() };
+            let plan = || pipeline::schedule(&graph, &target, &options);
+            let profile = args.profile.then(|| profile::measure(plan()?, speed.runs)).transpose()?;
+            Ok((mode, speed, profile))
         });
         rows.push(found.map_err(about(&args.model))?);
     }
-    Ok(profiles + &report(args, engine, peak, &rows))
+    Ok(report(args, engine, peak, &rows))
 }
 
 /// The network of a mode.
@@ -214,17 +209,19 @@ pub(crate) fn measure(
     Ok(Speed { median: per_second(times[times.len() / 2]), best: per_second(times[0]), gmac, runs })
 }
 
-fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)]) -> String {
+/// A mode, its speed and, if asked for, its steps.
+type Measured = (Mode, Speed, Option<Vec<profile::Row>>);
+
+fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[Measured]) -> String {
+    let peak_of = |mode: Mode| peak.map(|p| if mode == Mode::Int8 { p.int8 } else { p.float });
     let percent = |mode: Mode, s: &Speed| {
-        let peak = peak.map(|p| if mode == Mode::Int8 { p.int8 } else { p.float })?;
-        Some(100.0 * s.gmac * 1e9 * s.median / (peak * f64::from(args.threads)))
+        Some(100.0 * s.gmac * 1e9 * s.median / (peak_of(mode)? * f64::from(args.threads)))
     };
     if args.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(mode, s)| {
-                let of = peak.map(|p| if *mode == Mode::Int8 { p.int8 } else { p.float } / 1e9);
-                serde_json::json!({
+            .map(|(mode, s, profile)| {
+                let mut row = serde_json::json!({
                     "mode": mode.name(),
                     "engine": engine.name(),
                     "batch": args.batch,
@@ -232,20 +229,30 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[(Mode, Speed)
                     "images_per_s_median": s.median,
                     "images_per_s_best": s.best,
                     "gmac": s.gmac,
-                    "peak_gmac_per_s": of,
+                    "peak_gmac_per_s": peak_of(*mode).map(|p| p / 1e9),
                     "percent_of_peak": percent(*mode, s),
                     "runs": s.runs,
-                })
+                });
+                if let Some(steps) = profile {
+                    row["layers"] = steps.iter().map(profile::Row::json).collect();
+                }
+                row
             })
             .collect();
         return format!("{}\n", serde_json::Value::Array(rows));
     }
-    let mut text = peak.map_or(String::new(), |p| {
+    let mut text = String::new();
+    for (mode, _, profile) in rows {
+        if let Some(steps) = profile {
+            text += &format!("{}\n{}\n", mode.name(), profile::table(steps, peak_of(*mode)));
+        }
+    }
+    text += &peak.map_or(String::new(), |p| {
         format!("peak of one core: {:.0} GMAC/s int8, {:.0} GMAC/s f32\n", p.int8 / 1e9, p.float / 1e9)
     });
     text += "mode    images/s      best    GMAC  % of peak  speed-up\n";
     let base = rows.first().map_or(1.0, |r| r.1.median);
-    for (mode, s) in rows {
+    for (mode, s, _) in rows {
         let percent = percent(*mode, s).map_or("     -".into(), |p| format!("{p:6.1}"));
         text += &format!(
             "{:<6} {:>9.1} {:>9.1} {:>7.3} {percent:>10} {:>8.2}x\n",

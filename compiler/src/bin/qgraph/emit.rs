@@ -53,7 +53,7 @@ enum What {
 
 pub(crate) fn main(args: &Args) -> Done {
     let model = Model::open(&args.model, &args.shapes)?;
-    let target = args.target.target();
+    let target = if args.what == What::Asm { args.target.target_of_code() } else { args.target.target() };
     if args.what == What::Asm && target.needs().is_none() {
         let names: Vec<_> = Target::ALL.iter().filter(|t| t.needs().is_some()).map(|t| t.name).collect();
         let message =

@@ -131,6 +131,12 @@ impl TargetArgs {
     pub(crate) fn target(&self) -> Target {
         self.target.clone().unwrap_or_else(Target::detect)
     }
+
+    /// The same for listings: where there is no machine code for the best here, AVX-512 VNNI.
+    pub(crate) fn target_of_code(&self) -> Target {
+        let here = || Some(Target::detect()).filter(|t| t.needs().is_some());
+        self.target.clone().or_else(here).unwrap_or(Target::avx512vnni())
+    }
 }
 
 /// The engine and target to use: what was asked for, else the best here. Says so when the machine cannot run machine code.

@@ -6,6 +6,7 @@
 mod bench;
 mod compare;
 mod demo;
+mod disasm;
 mod emit;
 mod explain;
 mod inspect;
@@ -49,6 +50,7 @@ enum Command {
     Inspect(inspect::Args),
     Explain(explain::Args),
     Emit(emit::Args),
+    Disasm(disasm::Args),
     Demo(demo::Args),
 }
 
@@ -65,6 +67,7 @@ impl Command {
             Command::Inspect(args) => inspect::main(args),
             Command::Explain(args) => explain::main(args),
             Command::Emit(args) => emit::main(args),
+            Command::Disasm(args) => disasm::main(args),
             Command::Demo(args) => demo::main(args),
         }
     }

@@ -21,13 +21,22 @@ pub(crate) struct Row {
     pub(crate) macs: u64,
 }
 
+impl Row {
+    /// For programs.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let Row { layer, what, kernels, us, macs } = self;
+        serde_json::json!({ "layer": layer, "what": what, "kernels": kernels, "us": us, "macs": macs })
+    }
+}
+
 /// Runs before those that count.
 const WARM: usize = 3;
 
 /// Measures every step of a plan on one thread, over `runs` runs.
-pub(crate) fn measure(plan: &Arc<Plan>, runs: usize) -> Result<Vec<Row>> {
+pub(crate) fn measure(plan: Plan, runs: usize) -> Result<Vec<Row>> {
+    let plan = Arc::new(plan);
     let options = Options { profile: true, ..Options::default() };
-    let jit = Jit::compile(Arc::clone(plan), &options)?;
+    let jit = Jit::compile(Arc::clone(&plan), &options)?;
     let mut buffers = Buffers::new(&jit);
     let mut run = || buffers.run(|inputs, outputs, arena| jit.run(inputs, outputs, arena));
     for _ in 0..WARM {
@@ -45,7 +54,7 @@ pub(crate) fn measure(plan: &Arc<Plan>, runs: usize) -> Result<Vec<Row>> {
     if ticks_per_us <= 0.0 {
         return Err(Error::new(Stage::Run, "--profile", "this CPU's time stamp counter stands still"));
     }
-    let rows = plan.steps.iter().zip(cycles).map(|(step, mut cycles)| {
+    let rows = plan.steps.iter().enumerate().zip(cycles).map(|((i, step), mut cycles)| {
         cycles.sort_unstable();
         let mut kernels: Vec<String> = match &step.work {
             Work::Kernels(calls) => calls.iter().map(|c| plan.kernels[c.kernel].name.clone()).collect(),
@@ -53,7 +62,8 @@ pub(crate) fn measure(plan: &Arc<Plan>, runs: usize) -> Result<Vec<Row>> {
         };
         kernels.dedup();
         let us = cycles[cycles.len() / 2] as f64 / ticks_per_us / plan.batch as f64;
-        Row { layer: step.layer.clone(), what: step.what, kernels, us, macs: step.macs }
+        let macs = step.macs / plan.images(i) as u64;
+        Row { layer: step.layer.clone(), what: step.what, kernels, us, macs }
     });
     Ok(rows.collect())
 }
@@ -70,14 +80,14 @@ fn clock() -> u64 {
 }
 
 /// The rows as a table; `peak` in multiply-accumulates per second.
-pub(crate) fn table(rows: &[Row], peak: f64) -> String {
+pub(crate) fn table(rows: &[Row], peak: Option<f64>) -> String {
     let total: f64 = rows.iter().map(|r| r.us).sum();
     let mut text = String::from("      us  % of run   GMAC/s  % of peak  layer: what  [kernels]\n");
     for r in rows {
         let rate = r.macs as f64 / r.us.max(1e-3) / 1e3;
         let (rate, percent) = match r.macs {
             0 => ("-".into(), "-".into()),
-            _ => (format!("{rate:.1}"), format!("{:.1}", 1e11 * rate / peak)),
+            _ => (format!("{rate:.1}"), peak.map_or("-".into(), |p| format!("{:.1}", 1e11 * rate / p))),
         };
         let (share, kernels) = (100.0 * r.us / total, r.kernels.join(" "));
         text += &format!("{:>8.1} {share:>9.1} {rate:>8} {percent:>10}  ", r.us);

@@ -5,7 +5,7 @@
 //! weight vector, all vectors the split of an input. Doing the even halves of the whole tile first, then the odd ones, needs registers for one
 //! half only; what is loaded twice costs no arithmetic.
 
-use super::{Spec, Tile};
+use super::kernel::{Spec, Tile};
 use crate::kernel::{Addr, Affine, Instr, KernelBuilder};
 use crate::lower::epilogue::{Common, common};
 

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Time qgraph and its peers in turn on one pinned core (or more) and print the table that stands in the README.
+
+usage: compare.py DIR [--models resnet50,mobilenetv2,…] [--batch N] [--threads N] [--rounds N] [--float]
+
+DIR was made by ../shared/peers/setup.sh: a Python environment with ONNX Runtime and OpenVINO, float models NAME.onnx and their int8
+forms NAME.int8.onnx. Every round runs each engine once, one after the other; a cell is the median over rounds of the medians, and
+the ratio is that of the medians. `cargo build --release` first."""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QGRAPH = ROOT / "target/release/qgraph"
+TIMER = ROOT / "../shared/peers/time_peer.py"
+ENGINES = ["qgraph", "ort", "openvino"]
+
+
+def call(args, cores):
+    pinned = ["taskset", "-c", ",".join(map(str, range(cores)))] + [str(a) for a in args]
+    return json.loads(subprocess.run(pinned, check=True, capture_output=True, text=True).stdout)
+
+
+def images_per_s(engine, folder, model, mode, args):
+    """Median images per second of one engine, and qgraph's share of the peak."""
+    size = ["--batch", args.batch, "--threads", args.threads, "--iters", args.iters]
+    if engine == "qgraph":
+        file = folder / (f"{model}.qgraph" if mode == "int8" else f"{model}.onnx")
+        shape = [] if mode == "int8" else ["--shape", "data=1x3x224x224"]
+        row = call([QGRAPH, "bench", file, "--modes", mode, "--json", *shape, *size], args.threads)[0]
+        return row["images_per_s_median"], row["percent_of_peak"]
+    file = folder / (f"{model}.int8.onnx" if mode == "int8" else f"{model}.onnx")
+    row = call([folder / "venv/bin/python", TIMER, engine, file, *size], args.threads)
+    return row["images_per_s_median"], None
+
+
+def versions(folder):
+    code = "import onnxruntime, openvino; print(onnxruntime.__version__, openvino.__version__.split('-')[0])"
+    python = folder / "venv/bin/python"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
+def cpu():
+    with open("/proc/cpuinfo") as f:
+        facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines())
+    facts = {k.strip(): v.strip() for k, v in facts.items()}
+    return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=pathlib.Path)
+    p.add_argument("--models", default="resnet50,mobilenetv2,squeezenet,resnet18")
+    p.add_argument("--batch", type=int, default=1)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--iters", type=int, default=20)
+    p.add_argument("--float", action="store_true", help="the fused float networks, too")
+    args = p.parse_args()
+    ort, openvino = versions(args.folder)
+    rows = []
+    for model in args.models.split(","):
+        quantized = args.folder / f"{model}.qgraph"
+        if not quantized.exists():
+            source = args.folder / f"{model}.onnx"
+            options = ["--shape", "data=1x3x224x224", "--calib", "random", "--samples", "4"]
+            subprocess.run([QGRAPH, "quantize", source, *options, "-o", quantized], check=True, capture_output=True)
+        for mode in ["int8", "fused"] if args.float else ["int8"]:
+            seen = {e: [] for e in ENGINES}
+            shares = []
+            for _ in range(args.rounds):
+                for engine in ENGINES:
+                    rate, share = images_per_s(engine, args.folder, model, mode, args)
+                    seen[engine].append(rate)
+                    shares += [share] if share is not None else []
+            rate = {e: statistics.median(r) for e, r in seen.items()}
+            best = max(rate["ort"], rate["openvino"])
+            share = f" ({statistics.median(shares):.0f} %)" if shares else ""
+            rows.append((model, mode, rate, share, rate["qgraph"] / best))
+    date = datetime.date.today().isoformat()
+    print(f"{cpu()}, {os.cpu_count()} cores, Linux {platform.release()}; batch {args.batch}, {args.threads} thread(s), {date};")
+    print(f"ONNX Runtime {ort}, OpenVINO {openvino}; images per second, median of {args.rounds} rounds.\n")
+    print("| network | | qgraph (% of peak) | ONNX Runtime | OpenVINO | qgraph / best peer |")
+    print("|---|---|---|---|---|---|")
+    for model, mode, rate, share, ratio in rows:
+        numbers = f"{rate['qgraph']:.1f}{share} | {rate['ort']:.1f} | {rate['openvino']:.1f}"
+        print(f"| {model} | {mode} | {numbers} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
