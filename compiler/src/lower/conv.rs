@@ -157,16 +157,13 @@ impl Lower<'_> {
 /// The accumulators that inputs in 0..=255 can make, per output channel: b' plus 255 times the negative weights, to b' plus 255 times the
 /// positive ones (both included).
 fn accumulator_bounds(shape: &WeightShape, weights: &[u8], bias: &[u32]) -> Vec<Range<i64>> {
-    let [kh, kw] = shape.kernel;
-    let bounds = |m: usize| {
-        let b = i64::from(bias[m] as i32);
-        let taps = (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x)));
-        taps.fold(b..b, |sum, (y, x)| {
-            (0..shape.ci).fold(sum, |sum, c| {
-                let w = 255 * i64::from(weights[shape.index(m, c, y, x)] as i8);
-                sum.start + w.min(0)..sum.end + w.max(0)
-            })
-        })
-    };
-    (0..shape.co * shape.groups).map(bounds).collect()
+    let mut bounds: Vec<Range<i64>> = bias.iter().map(|&b| i64::from(b as i32)).map(|b| b..b).collect();
+    shape.each_line(weights, |m, line| {
+        for &w in line {
+            let w = 255 * i64::from(w as i8);
+            bounds[m].start += w.min(0);
+            bounds[m].end += w.max(0);
+        }
+    });
+    bounds
 }

@@ -92,6 +92,27 @@ impl WeightShape {
         self.len() == 0
     }
 
+    /// Shows an i8 blob line by line: the four weights that a line holds for an output channel (over all groups).
+    pub fn each_line(&self, blob: &[u8], mut see: impl FnMut(usize, &[u8])) {
+        // A depthwise blob holds all groups as the channels of one.
+        let channels = match self.layout {
+            WeightLayout::Dense | WeightLayout::Row => self.co,
+            WeightLayout::Depthwise => self.groups,
+        };
+        let per_group = channels.div_ceil(BLOCK);
+        let groups = if self.layout == WeightLayout::Dense { self.groups } else { 1 };
+        let block_bytes = self.len() / (groups * per_group);
+        for (block, bytes) in blob.chunks_exact(block_bytes).enumerate() {
+            let (group, first) = (block / per_group, block % per_group * BLOCK);
+            let lanes = BLOCK.min(channels - first);
+            for line in bytes.chunks_exact(4 * BLOCK) {
+                for (lane, weights) in line.chunks_exact(4).take(lanes).enumerate() {
+                    see(group * channels + first + lane, weights);
+                }
+            }
+        }
+    }
+
     /// Position in the blob of the weight for output channel `m` (over all groups), input channel `c` of its group, row `y`,
     /// column `x`.
     pub fn index(&self, m: usize, c: usize, y: usize, x: usize) -> usize {
@@ -121,4 +142,33 @@ impl WeightShape {
 /// Multiplier of an integer average of `n` elements: ratio/n to 21 bits. `None` if it is out of range.
 pub fn average_multiplier(ratio: f64, n: usize) -> Option<f32> {
     multiplier(ratio / n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_show_every_weight_of_its_channel() {
+        let window = |kernel| Window { kernel, strides: [1, 1], dilations: [1, 1], pads: [0; 4] };
+        for (channels, outputs, groups, kernel) in
+            [(20, 37, 1, [3, 2]), (3, 18, 1, [7, 7]), (40, 40, 40, [5, 3]), (12, 30, 3, [1, 1])]
+        {
+            let shape = WeightShape::of(true, channels, outputs, groups, &window(kernel));
+            let weight =
+                |m: usize, c: usize, y: usize, x: usize| (m * 31 + c * 7 + y * 5 + x * 3) as u8 % 90 + 1;
+            let (mut blob, mut expected) = (vec![0; shape.len()], vec![0u64; outputs]);
+            for m in 0..outputs {
+                for (c, y, x) in (0..shape.ci)
+                    .flat_map(|c| (0..kernel[0]).flat_map(move |y| (0..kernel[1]).map(move |x| (c, y, x))))
+                {
+                    blob[shape.index(m, c, y, x)] = weight(m, c, y, x);
+                    expected[m] += u64::from(weight(m, c, y, x));
+                }
+            }
+            let mut found = vec![0u64; outputs];
+            shape.each_line(&blob, |m, w| found[m] += w.iter().map(|&w| u64::from(w)).sum::<u64>());
+            assert_eq!(found, expected, "{shape:?}");
+        }
+    }
 }

