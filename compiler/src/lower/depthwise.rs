@@ -1,22 +1,20 @@
 //! Depthwise convolutions u8 → u8: four vertical taps per dot.
 //!
-//! Four rows of a column are unpacked against each other, bytes then words, so that every dword holds four vertical taps of one
-//! channel. Unpacking works in 16-byte blocks, and so do the packs of the epilogue: channels come out in order.
-//! After unpacking, vector j, block l, dword e is channel 16·l + 4·j + e of the chunk; bias, scale and weights are stored in that order.
+//! Four rows of a column are unpacked against each other (`unpack`), so that every dword holds four vertical taps of one channel.
+//! Unpacking works in 16-byte blocks, and so do the packs of the epilogue: channels come out in order. Bias, scale, offset and weights are
+//! stored in the order of unpacked channels.
 
-use super::Lower;
 use super::conv::{Dot, Layer};
 use super::draft::DraftCall;
 use super::epilogue::{Common, Finish, Params, common, common_table, pack};
 use super::sliding::Chunk;
 use super::tile;
+use super::unpack::{self, Unpack};
+use super::{Layout, Lower};
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg, Regs};
 use crate::plan::GridDim;
 use crate::target::Target;
 use std::ops::Range;
-
-/// Registers besides the accumulators: four rows and four halves.
-pub(super) const TEMPORARIES: usize = 8;
 
 impl Lower<'_> {
     pub(super) fn depthwise(&mut self, layer: &Layer) {
@@ -28,15 +26,15 @@ impl Lower<'_> {
         let window = &layer.conv.window;
         let common_at = common_table(&target, &mut self.draft, &layer.common);
         let dot = Dot::of(&target, true);
-        let most = (target.registers - TEMPORARIES) / 4;
+        let others = unpack::registers(&target) + usize::from(dot == Dot::Words);
+        let most = (target.registers - others) / 4;
         let mut calls = Vec::new();
         // Whole chunks first, then what is left.
         let whole = channels / chunk;
         let parts =
             [(0, whole, chunk), (whole, usize::from(!channels.is_multiple_of(chunk)), channels % chunk)];
         for (first, count, lanes) in parts.into_iter().filter(|p| p.1 > 0) {
-            let store =
-                if y.pixel() >= lanes.next_multiple_of(16) { lanes.next_multiple_of(16) } else { lanes };
+            let store = padded(y, lanes);
             if self.slides(layer) {
                 calls.extend(self.sliding(layer, common_at, Chunk { first, count, channels: lanes, store }));
                 continue;
@@ -92,6 +90,7 @@ impl Lower<'_> {
         bytes.extend(layer.table(order.clone(), outputs));
         let weights = self.graph.blob_bytes(layer.conv.weight);
         let [kh, kw] = layer.shape.kernel;
+        let words = Dot::of(self.target, true) == Dot::Words;
         let steps =
             shifts.flat_map(|s| (0..kw).flat_map(move |x| (0..kh.div_ceil(4)).map(move |g| (s, x, g))));
         for (shift, x, group) in steps {
@@ -99,21 +98,38 @@ impl Lower<'_> {
                 let exists = c < outputs && (shift..shift + kh).contains(&row);
                 if exists { weights[layer.shape.index(c, 0, row - shift, x)] } else { 0 }
             };
-            match Dot::of(self.target, true) {
-                Dot::U8S8 | Dot::F32 => {
-                    let dword = |c| (0..4).map(move |t| weight(c, 4 * group + t, x));
-                    bytes.extend(order.clone().flat_map(dword));
+            let row = 4 * group;
+            if words {
+                for half in [row, row + 1] {
+                    let word = |c, row| i16::from(weight(c, row, x) as i8).to_le_bytes();
+                    let taps = |c| [word(c, half), word(c, half + 2)];
+                    bytes.extend(order.clone().flat_map(taps).flatten());
                 }
-                Dot::Words => {
-                    for half in 0..2 {
-                        let word = |c, t| i16::from(weight(c, 4 * group + half + t, x) as i8).to_le_bytes();
-                        bytes.extend(order.clone().flat_map(|c| [word(c, 0), word(c, 2)]).flatten());
-                    }
-                }
+            } else {
+                bytes.extend(order.clone().flat_map(|c| [0, 1, 2, 3].map(|t| weight(c, row + t, x))));
             }
         }
         bytes
     }
+}
+
+/// Bytes from a [`Lower::depthwise_table`] to one vector of weights: of a shift, a column, a group of rows and a half of its taps.
+pub(super) fn weights_at(
+    target: &Target,
+    layer: &Layer,
+    [shift, column, group, half]: [usize; 4],
+    vector: usize,
+) -> usize {
+    let [kh, kw] = layer.shape.kernel;
+    let halves = if Dot::of(target, true) == Dot::Words { 2 } else { 1 };
+    let fours = ((shift * kw + column) * kh.div_ceil(4) + group) * halves + half;
+    (4 * (layer.finish.table_vectors() + fours) + vector) * target.vector_bytes()
+}
+
+/// Bytes of a pixel's channels, with the padding behind them.
+pub(super) fn padded(layout: &Layout, channels: usize) -> usize {
+    let rounded = channels.next_multiple_of(16);
+    if layout.pixel() >= rounded { rounded } else { channels }
 }
 
 /// Geometry of a depthwise kernel.
@@ -130,8 +146,7 @@ struct Spec<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub(super) acc: Regs,
-    pub(super) rows: Regs,
-    pub(super) halves: Regs,
+    pub(super) unpack: Unpack,
 }
 
 impl Spec<'_> {
@@ -144,18 +159,19 @@ impl Spec<'_> {
         let mut b = KernelBuilder::new(name, self.target.lanes);
         let x = b.param("x", Access::Read);
         let params = Params::declare(&mut b, self.layer.finish);
-        let t = Tile {
-            acc: b.array("acc", 4 * self.pixels),
-            rows: b.array("row", 4),
-            halves: b.array("half", 4),
-        };
+        let acc = b.array("acc", 4 * self.pixels);
+        let t = Tile { acc, unpack: Unpack::declare(&mut b, self.target) };
+        let even = (self.dot == Dot::Words).then(|| b.array("even", 1).at(0));
+        if let Some(dst) = even.clone() {
+            b.op(Instr::Splat { dst, bits: 0x00ff_00ff });
+        }
         b.unroll(self.pixels, |b, p| {
             b.unroll(4, |b, j| {
                 b.op(Instr::Load { dst: t.acc.at(p * 4 + j), src: Addr::new(params.t, j * bytes), bytes });
             });
         });
         for group in 0..kh.div_ceil(4) {
-            self.taps(&mut b, t, x, params, group);
+            self.taps(&mut b, t, even.as_ref(), x, params, group);
         }
         let ending = Ending {
             target: self.target,
@@ -170,9 +186,16 @@ impl Spec<'_> {
         b.finish()
     }
 
-    /// Up to four kernel rows over all columns of the tile.
-    fn taps(&self, b: &mut KernelBuilder, t: Tile, x: usize, params: Params, group: usize) {
-        let bytes = self.target.vector_bytes();
+    /// Up to four kernel rows over all columns of the tile. `even`: all bits of even bytes, where dots take words.
+    fn taps(
+        &self,
+        b: &mut KernelBuilder,
+        t: Tile,
+        even: Option<&Reg>,
+        x: usize,
+        params: Params,
+        group: usize,
+    ) {
         let layout = &self.layer.x.layout;
         let window = &self.layer.conv.window;
         let [kh, kw] = window.kernel;
@@ -184,55 +207,42 @@ impl Spec<'_> {
         columns.sort_unstable();
         columns.dedup();
         for c in columns {
-            b.unroll(rows, |b, row| {
-                let offset = row * (window.dilations[0] * layout.row());
-                let offset = offset + 4 * group * window.dilations[0] * layout.row() + c * layout.pixel();
-                b.op(Instr::Load { dst: t.rows.at(row), src: Addr::new(x, offset), bytes: self.load() });
-            });
-            // A missing row repeats the last: its weights are zero.
-            let row = |r: usize| t.rows.at(r.min(rows - 1));
-            interleave(b, t, [row(0), row(1), row(2), row(3)]);
+            let load = |row: usize, dst: Reg| {
+                let row = (4 * group + row) * window.dilations[0];
+                let src = Addr::new(x, row * layout.row() + c * layout.pixel());
+                Instr::Load { dst, src, bytes: padded(layout, self.channels) }
+            };
             // Pixels that this column belongs to, and the column of weights that it meets there.
             let users = (0..self.pixels).flat_map(|p| (0..kw).map(move |k| (p, k)));
             let users: Vec<(usize, usize)> = users.filter(|&(p, k)| column(p, k) == c).collect();
-            let first = self.layer.finish.table_vectors() * 4 * bytes;
-            let weights = |k: usize, half: usize, halves: usize| {
-                first + ((k * kh.div_ceil(4) + group) * halves + half) * 4 * bytes
-            };
-            match self.dot {
-                Dot::U8S8 | Dot::F32 => {
-                    for (p, k) in users {
-                        b.unroll(4, |b, j| {
-                            let s = Operand::Mem(Addr::new(params.t, j * bytes + weights(k, 0, 1)));
-                            b.op(Instr::Dot4 { acc: t.acc.at(j + 4 * p), u: t.rows.at(j), s });
+            // The weights of missing rows are zero.
+            t.unpack.dwords(b, rows, load, |b, j, u, free| {
+                for (half, u) in split(b, even, rows, u, free).into_iter().enumerate() {
+                    for &(p, k) in &users {
+                        let acc = t.acc.at(4 * p + j);
+                        let at = weights_at(self.target, self.layer, [0, k, group, half], j);
+                        let weights = Addr::new(params.t, at).into();
+                        b.op(match self.dot {
+                            Dot::U8S8 | Dot::F32 => Instr::Dot4 { acc, u: u.clone(), s: weights },
+                            Dot::Words => Instr::Dot2 { acc, a: u.clone(), b: weights },
                         });
                     }
                 }
-                Dot::Words => {
-                    for j in 0..4 {
-                        // Taps 0 and 2, then 1 and 3.
-                        let (even, odd) = (t.halves.at(0), t.rows.at(j));
-                        let mask = common(self.target, params.c, Common::EvenBytes).into();
-                        b.op(Instr::And { dst: even.clone(), a: odd.clone(), b: mask });
-                        b.op(Instr::ShrU16 { dst: odd.clone(), a: odd.clone(), by: 8 });
-                        let taps = [even, odd].into_iter().enumerate().take(rows);
-                        for ((half, a), &(p, k)) in
-                            taps.flat_map(|h| users.iter().map(move |u| (h.clone(), u)))
-                        {
-                            let b_at = Addr::new(params.t, j * bytes + weights(k, half, 2));
-                            b.op(Instr::Dot2 { acc: t.acc.at(j + 4 * p), a, b: b_at.into() });
-                        }
-                    }
-                }
-            }
+            });
         }
     }
+}
 
-    /// Bytes of a column that are loaded: the channels, rounded up to what the layout pads.
-    fn load(&self) -> usize {
-        let rounded = self.channels.next_multiple_of(16);
-        if self.layer.x.layout.pixel() >= rounded { rounded } else { self.channels }
+/// What dots take of dwords of up to four taps: the dwords, or, where they take words, those of taps 0 and 2, then 1 and 3, as far as there
+/// are any.
+fn split(b: &mut KernelBuilder, even: Option<&Reg>, rows: usize, u: Reg, free: Reg) -> Vec<Reg> {
+    let Some(even) = even else { return vec![u] };
+    b.op(Instr::And { dst: free.clone(), a: u.clone(), b: even.clone().into() });
+    if rows == 1 {
+        return vec![free];
     }
+    b.op(Instr::ShrU16 { dst: u.clone(), a: u.clone(), by: 8 });
+    vec![free, u]
 }
 
 /// An output pixel of a kernel: its first accumulator, and its bytes from `y` and `r`.
@@ -258,7 +268,7 @@ impl Ending<'_> {
         let (bytes, params) = (self.target.vector_bytes(), self.params);
         let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
         let load = |dst: Reg, src: Addr| Instr::Load { dst, src, bytes };
-        let offset = t.halves.at(0);
+        let offset = t.unpack.free();
         if !magic {
             b.op(load(offset.clone(), common(self.target, params.c, Common::Offset)));
         }
@@ -278,16 +288,16 @@ impl Ending<'_> {
         for o in outputs {
             let acc = |j: usize| t.acc.at(o.acc + j);
             if let (true, Some(r)) = (residual, params.r) {
-                let src = Addr::new(r, o.r);
-                b.op(Instr::Load { dst: t.rows.at(0), src, bytes: self.channels });
-                b.op(Instr::Splat { dst: t.rows.at(1), bits: 0 });
-                let (q, zero) = (t.rows.at(0), t.rows.at(1));
-                interleave(b, t, [q, zero.clone(), zero.clone(), zero]);
-                for j in 0..4 {
-                    b.op(Instr::CvtI32F32 { dst: t.rows.at(j), src: t.rows.at(j) });
+                // One byte and three zeros in every dword.
+                let row = |row: usize, dst: Reg| match row {
+                    0 => Instr::Load { dst, src: Addr::new(r, o.r), bytes: self.channels },
+                    _ => Instr::Splat { dst, bits: 0 },
+                };
+                t.unpack.dwords(b, 2, row, |b, j, q, _| {
+                    b.op(Instr::CvtI32F32 { dst: q.clone(), src: q.clone() });
                     let scale = constant(Common::ResidualScale);
-                    b.op(Instr::FmaAcc { acc: acc(j), a: t.rows.at(j), b: scale });
-                }
+                    b.op(Instr::FmaAcc { acc: acc(j), a: q, b: scale });
+                });
             }
             for j in 0..4 {
                 if guard {
@@ -301,19 +311,5 @@ impl Ending<'_> {
             let src = pack(b, &[acc(0), acc(1), acc(2), acc(3)], lo, hi, None);
             b.op(Instr::Store { dst: Addr::new(params.y, o.y), src, bytes: self.store });
         }
-    }
-}
-
-/// Four vectors of bytes become four of dwords, each dword one byte of every input; the result is in `t.rows`.
-pub(super) fn interleave(b: &mut KernelBuilder, t: Tile, [r0, r1, r2, r3]: [Reg; 4]) {
-    let half = |k: usize| t.halves.at(k);
-    b.op(Instr::UnpackLo8 { dst: half(0), a: r0.clone(), b: r1.clone() });
-    b.op(Instr::UnpackLo8 { dst: half(1), a: r2.clone(), b: r3.clone() });
-    b.op(Instr::UnpackHi8 { dst: half(2), a: r0, b: r1 });
-    b.op(Instr::UnpackHi8 { dst: half(3), a: r2, b: r3 });
-    for h in 0..2 {
-        let (a, c) = (half(2 * h), half(2 * h + 1));
-        b.op(Instr::UnpackLo16 { dst: t.rows.at(2 * h), a: a.clone(), b: c.clone() });
-        b.op(Instr::UnpackHi16 { dst: t.rows.at(2 * h + 1), a, b: c });
     }
 }

@@ -26,6 +26,7 @@ mod pool;
 mod prefetch;
 mod sliding;
 mod tile;
+mod unpack;
 
 use crate::error::{Error, Result, Stage};
 use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};

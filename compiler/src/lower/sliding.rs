@@ -7,11 +7,12 @@
 
 use super::Lower;
 use super::conv::{Dot, Layer};
-use super::depthwise::{Ending, Output, TEMPORARIES, Tile, interleave};
+use super::depthwise::{Ending, Output, Tile, padded, weights_at};
 use super::draft::{At, DraftCall};
 use super::epilogue::Params;
 use super::tile;
-use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand};
+use super::unpack::{self, Unpack};
+use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Reg};
 use crate::plan::GridDim;
 use crate::target::{Dots, Target};
 
@@ -37,7 +38,7 @@ impl Lower<'_> {
     pub(super) fn slides(&self, layer: &Layer) -> bool {
         let window = &layer.conv.window;
         let [kh, kw] = window.kernel;
-        let registers = 4 * kw * rows(kh) + TEMPORARIES;
+        let registers = 4 * kw * rows(kh) + unpack::registers(self.target);
         self.target.dots == Dots::Bytes
             && window.strides == [1, 1]
             && window.dilations == [1, 1]
@@ -105,11 +106,8 @@ impl Spec<'_> {
         let mut b = KernelBuilder::new(name, self.target.lanes);
         let x = b.param("x", Access::Read);
         let params = Params::declare(&mut b, self.layer.finish);
-        let t = Tile {
-            acc: b.array("acc", 4 * kw * self.rows),
-            rows: b.array("row", 4),
-            halves: b.array("half", 4),
-        };
+        let acc = b.array("acc", 4 * kw * self.rows);
+        let t = Tile { acc, unpack: Unpack::declare(&mut b, self.target) };
         let ending = Ending {
             target: self.target,
             finish: self.layer.finish,
@@ -142,7 +140,7 @@ impl Spec<'_> {
     fn column(&self, b: &mut KernelBuilder, t: Tile, x: usize, ending: &Ending, column: usize, width: usize) {
         let bytes = self.target.vector_bytes();
         let [kh, kw] = self.layer.shape.kernel;
-        let (layout, finish) = (&self.layer.x.layout, self.layer.finish);
+        let layout = &self.layer.x.layout;
         let groups = kh.div_ceil(4);
         let set = |output: usize, row: usize| 4 * ((output % kw) * self.rows + row);
         let exists = |output: usize| output < width;
@@ -156,24 +154,20 @@ impl Spec<'_> {
         }
         for group in 0..groups {
             let rows = (kh + self.rows - 1 - 4 * group).min(4);
-            b.unroll(rows, |b, row| {
-                let offset = (row + 4 * group) * layout.row() + column * layout.pixel();
-                b.op(Instr::Load { dst: t.rows.at(row), src: Addr::new(x, offset), bytes: self.load() });
-            });
-            // A missing row repeats the last: its weights are zero.
-            let row = |r: usize| t.rows.at(r.min(rows - 1));
-            interleave(b, t, [row(0), row(1), row(2), row(3)]);
-            for k in (0..kw).filter(|&k| k <= column && exists(column - k)) {
-                for row in 0..self.rows {
-                    let at =
-                        finish.table_vectors() * 4 * bytes + ((row * kw + k) * groups + group) * 4 * bytes;
-                    b.unroll(4, |b, j| {
-                        let s = Operand::Mem(Addr::new(ending.params.t, j * bytes + at));
-                        let acc = t.acc.at(j + set(column - k, row));
-                        b.op(Instr::Dot4 { acc, u: t.rows.at(j), s });
-                    });
+            let load = |row: usize, dst: Reg| {
+                let src = Addr::new(x, (row + 4 * group) * layout.row() + column * layout.pixel());
+                Instr::Load { dst, src, bytes: padded(layout, self.chunk.channels) }
+            };
+            // The weights of missing rows are zero.
+            t.unpack.dwords(b, rows, load, |b, j, u, _| {
+                for k in (0..kw).filter(|&k| k <= column && exists(column - k)) {
+                    for row in 0..self.rows {
+                        let at = weights_at(self.target, self.layer, [row, k, group, 0], j);
+                        let s = Addr::new(ending.params.t, at).into();
+                        b.op(Instr::Dot4 { acc: t.acc.at(j + set(column - k, row)), u: u.clone(), s });
+                    }
                 }
-            }
+            });
         }
         if let Some(output) = (column + 1).checked_sub(kw) {
             let at = |row: usize, l: &crate::lower::Layout| row * l.row() + output * l.pixel();
@@ -187,11 +181,5 @@ impl Spec<'_> {
                 .collect();
             ending.emit(b, t, &outputs);
         }
-    }
-
-    /// Bytes of a column that are loaded: the channels, rounded up to what the layout pads.
-    fn load(&self) -> usize {
-        let rounded = self.chunk.channels.next_multiple_of(16);
-        if self.layer.x.layout.pixel() >= rounded { rounded } else { self.chunk.channels }
     }
 }

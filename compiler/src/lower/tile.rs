@@ -34,14 +34,14 @@ pub(super) fn registers(dot: Dot, pixels: usize, vectors: usize) -> usize {
 }
 
 /// Cuts `blocks` blocks of output channels into panels for maps of `pixels` pixels.
-pub(super) fn panels(target: &Target, dot: Dot, blocks: usize, pixels: usize) -> Vec<Panel> {
+pub(super) fn panels(target: &Target, blocks: usize, pixels: usize) -> Vec<Panel> {
     let parts = BLOCK / target.lanes;
-    let most = match (dot, pixels) {
+    let most = match pixels {
         // One pixel has no reuse of weights in registers: as many accumulators as hide the latency of a dot.
-        (_, 1) => (target.registers / 3).max(4),
-        // Split weights cost most: many pixels share them.
-        (Dot::Words, _) => 2,
-        _ => 4,
+        1 => (target.registers / 3).max(4),
+        // As much of a tile as fills the registers.
+        _ if target.registers >= 32 => 4,
+        _ => 2,
     } / parts;
     let most = most.max(1);
     let wide = (1..=most.min(blocks)).rev();
@@ -114,7 +114,7 @@ mod tests {
             for blocks in 1..70 {
                 for pixels in [1, 49] {
                     let mut next = 0;
-                    for p in panels(&target, dot, blocks, pixels) {
+                    for p in panels(&target, blocks, pixels) {
                         assert_eq!(p.block, next);
                         next += p.blocks * p.count;
                         let v = p.blocks * (BLOCK / target.lanes);
@@ -146,9 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn the_avx2_tile_of_bytes_is_six_by_two() {
+    fn the_avx2_tile_is_six_by_two() {
         let avx2 = Target::avx2();
-        assert_eq!(panels(&avx2, Dot::Words, 4, 196), [Panel { block: 0, blocks: 1, count: 4 }]);
-        assert_eq!(most_pixels(&avx2, Dot::Words, 2), 6);
+        assert_eq!(panels(&avx2, 4, 196), [Panel { block: 0, blocks: 1, count: 4 }]);
+        assert_eq!([Dot::Words, Dot::F32].map(|dot| most_pixels(&avx2, dot, 2)), [6, 6]);
     }
 }

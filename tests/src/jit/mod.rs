@@ -1,5 +1,6 @@
 //! Machine code against the interpreter: the same plan, the same bytes in all memory afterwards.
 
+mod encoding;
 mod instr;
 mod programs;
 mod run;

@@ -59,7 +59,7 @@ impl Lower<'_> {
         let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
         let weights_after = after.min(target.l2 / 4);
         let mut calls = Vec::new();
-        for panel in tile::panels(&target, dot, blocks, rows * width) {
+        for panel in tile::panels(&target, blocks, rows * width) {
             let vectors = panel.blocks * BLOCK / target.lanes;
             let most = tile::most_pixels(&target, dot, vectors);
             for strip in tile::strips(dot, width, most, vectors, taps * steps) {
@@ -71,7 +71,7 @@ impl Lower<'_> {
                         finish: layer.finish,
                         k: &k,
                         pixels: strip.pixels,
-                        vectors,
+                        vectors: channels.div_ceil(target.lanes),
                         channels,
                         store: if shape.groups == 1 && out == 1 && x_padded(y, shape.co) {
                             channels.next_multiple_of(16)
