@@ -24,7 +24,8 @@ fn difference(found: &[f32], expected: &[f32], tolerance: f32) -> Option<String>
     }
     let bound = tolerance * expected.iter().fold(1.0, |m: f32, x| m.max(x.abs()));
     // NaN is never within.
-    let far = |k: &usize| found[*k] != expected[*k] && !((found[*k] - expected[*k]).abs() <= bound);
+    let near = |k: usize| found[k] == expected[k] || (found[k] - expected[k]).abs() <= bound;
+    let far = |k: &usize| !near(*k);
     let at = (0..found.len()).find(far)?;
     Some(format!("element {at} is {} instead of {} (± {bound:e})", found[at], expected[at]))
 }

@@ -20,6 +20,9 @@ use std::ops::Range;
 const SAVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
+/// Steps by number, each with the range of its code.
+type Steps = Vec<(usize, Range<usize>)>;
+
 /// Emits an entry function for the tasks of each image and of all images; gives its offset and the range of each step's code.
 pub(super) fn emit(
     asm: &mut Asm,
@@ -27,7 +30,7 @@ pub(super) fn emit(
     tasks: (&[Task], &[Task]),
     kernels: &[Emitted],
     profile: bool,
-) -> Result<(usize, Vec<(usize, Range<usize>)>), String> {
+) -> Result<(usize, Steps), String> {
     asm.align(LINE);
     let entry = asm.here();
     for r in SAVED {
@@ -47,7 +50,7 @@ pub(super) fn emit(
         asm.mr(Code::Mov_rm64_r64, images, Register::RAX);
     }
     let head = asm.here();
-    let mut steps = Vec::new();
+    let mut steps = Steps::new();
     emit_tasks(asm, tasks.0, kernels, profile, &mut steps)?;
     if plan.batch > 1 {
         move_images(asm, plan, 1);
@@ -76,7 +79,7 @@ fn emit_tasks(
     tasks: &[Task],
     kernels: &[Emitted],
     profile: bool,
-    steps: &mut Vec<(usize, Range<usize>)>,
+    steps: &mut Steps,
 ) -> Result<(), String> {
     let mut begin = asm.here();
     for task in tasks {

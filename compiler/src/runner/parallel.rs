@@ -239,17 +239,19 @@ impl Memory<'_> {
         let (inputs, outputs) = self.tensors.split_at(self.inputs);
         let input = |k: usize| {
             let (start, len) = inputs[k].images(&images);
-            // SAFETY: the caller's.
             match inputs[k].dtype {
+                // SAFETY: the caller's.
                 Dtype::F32 => TensorRef::F32(unsafe { from_raw_parts(start.cast(), len) }),
+                // SAFETY: the caller's.
                 Dtype::U8 => TensorRef::U8(unsafe { from_raw_parts(start, len) }),
             }
         };
         let output = |k: usize| {
             let (start, len) = outputs[k].images(&images);
-            // SAFETY: the caller's.
             match outputs[k].dtype {
+                // SAFETY: the caller's.
                 Dtype::F32 => TensorMut::F32(unsafe { from_raw_parts_mut(start.cast(), len) }),
+                // SAFETY: the caller's.
                 Dtype::U8 => TensorMut::U8(unsafe { from_raw_parts_mut(start, len) }),
             }
         };
