@@ -9,7 +9,7 @@ use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
 use crate::plan::GridDim;
 use crate::target::Target;
 
-/// Outputss of a tile: enough independent chains to hide the latency of a step.
+/// Pixels of a tile: enough independent chains to hide the latency of a step.
 const PIXELS: usize = 8;
 
 impl Lower<'_> {

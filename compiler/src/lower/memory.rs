@@ -333,7 +333,9 @@ impl Analysis<'_> {
             }
             let images = |shape: &[usize]| {
                 let mut shape = shape.to_vec();
-                shape[0] *= if first >= tail { batch } else { 1 };
+                if let (true, Some(n)) = (first >= tail, shape.first_mut()) {
+                    *n *= batch;
+                }
                 shape
             };
             let place = if let Some(k) = direct {
