@@ -11,11 +11,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, available_parallelism};
 use std::time::{Duration, Instant};
 
 /// How long a thread spins before it sleeps: several times what waking up takes, so that a short wait never costs it.
 const SPIN: Duration = Duration::from_micros(50);
+/// The same where there are fewer cores than threads: whom it waits for may wait for its core.
+const SPIN_ON_SHARED_CORES: Duration = Duration::from_micros(2);
 /// Looks at a word between two looks at the clock.
 const LOOKS: u32 = 16;
 
@@ -62,8 +64,8 @@ impl Signal {
         }
     }
 
-    /// Waits until the word is no longer `old`; gives the new one.
-    fn wait_while(&self, old: u64) -> u64 {
+    /// Waits until the word is no longer `old`, for so long awake; gives the new one.
+    fn wait_while(&self, old: u64, spin: Duration) -> u64 {
         let look = |order| Some(self.word.0.load(order)).filter(|&now| now != old);
         let mut started = None;
         loop {
@@ -73,7 +75,7 @@ impl Signal {
                 }
                 std::hint::spin_loop();
             }
-            if started.get_or_insert_with(Instant::now).elapsed() >= SPIN {
+            if started.get_or_insert_with(Instant::now).elapsed() >= spin {
                 break;
             }
         }
@@ -106,13 +108,13 @@ impl Barrier {
     }
 
     /// Waits until `count` threads have come. False if one of them never will.
-    fn wait(&self, count: usize) -> bool {
+    fn wait(&self, count: usize, spin: Duration) -> bool {
         let passed = self.passed.get();
         if passed == BROKEN {
             return false;
         }
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 < count {
-            return self.passed.wait_while(passed) != BROKEN;
+            return self.passed.wait_while(passed, spin) != BROKEN;
         }
         // Nobody comes again before it is passed.
         self.arrived.0.store(0, Ordering::Relaxed);
@@ -134,6 +136,8 @@ struct Shared {
     inside: Barrier,
     /// All have done the job.
     end: Barrier,
+    /// Threads that this process can run at once.
+    cores: usize,
     /// What the first thread that panicked said.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -147,6 +151,10 @@ unsafe impl Sync for Shared {}
 const STOP: u64 = u64::MAX;
 
 impl Shared {
+    fn spin(&self, count: usize) -> Duration {
+        if count <= self.cores { SPIN } else { SPIN_ON_SHARED_CORES }
+    }
+
     /// Does this thread's part of a job, and waits for the others.
     fn work(&self, index: usize, job: &(dyn Fn(Worker<'_>) + Sync), count: usize) {
         let worker = Worker { index, count, shared: self };
@@ -154,14 +162,14 @@ impl Shared {
             lock(&self.panic).get_or_insert(panic);
             self.inside.passed.set(BROKEN);
         }
-        self.end.wait(count);
+        self.end.wait(count, self.spin(count));
     }
 
     /// The life of a thread other than the caller.
     fn serve(&self, index: usize) {
         let mut last = 0;
         loop {
-            last = self.start[index].wait_while(last);
+            last = self.start[index].wait_while(last, self.spin(index + 1));
             if last == STOP {
                 return;
             }
@@ -199,7 +207,7 @@ impl Worker<'_> {
     /// # Panics
     /// If another thread of the job has panicked: it will never come.
     pub fn wait(&self) {
-        if self.count > 1 && !self.shared.inside.wait(self.count) {
+        if self.count > 1 && !self.shared.inside.wait(self.count, self.shared.spin(self.count)) {
             panic!("another thread of this job has panicked");
         }
     }
@@ -231,6 +239,7 @@ impl Pool {
             job: UnsafeCell::new(None),
             inside: Barrier::new(),
             end: Barrier::new(),
+            cores: available_parallelism().map_or(1, usize::from),
             panic: Mutex::new(None),
         });
         // Dropped on an error: the threads that exist are told to stop.

@@ -15,4 +15,5 @@ mod qgraph_file;
 mod quantization;
 mod real;
 mod support;
+mod threads;
 mod tidy;

@@ -52,9 +52,9 @@ impl Code {
         let splits =
             [Some(Split::whole(plan)), (options.threads > 1).then(|| Split::new(plan, options.threads))];
         for split in splits.iter().flatten() {
-            for t in 0..split.threads() {
-                let of = if split.threads() > 1 { format!(" of thread {t}") } else { String::new() };
-                let (entry, steps) = steps::emit(&mut asm, plan, split.tasks(t), &kernels, options.profile)
+            for (t, tasks) in split.threads.iter().enumerate() {
+                let of = if split.threads.len() > 1 { format!(" of thread {t}") } else { String::new() };
+                let (entry, steps) = steps::emit(&mut asm, plan, tasks, &kernels, options.profile)
                     .map_err(|e| Error::new(Stage::Jit, &plan.name, e))?;
                 let note = "context in rdi".into();
                 let (name, len) = (format!("entry{of}"), asm.here() - entry);

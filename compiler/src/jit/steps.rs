@@ -11,7 +11,7 @@ use super::context::{self, CALL, CALLER_MXCSR, CYCLES, OWN_MXCSR, WAIT};
 use super::frame;
 use super::kernel::Emitted;
 use super::pointers::{Counter, PARAMS, Pointers};
-use crate::plan::split::Task;
+use crate::plan::split::{Task, Tasks};
 use crate::plan::{Call, Plan, Space, Work};
 use iced_x86::{Code, Register};
 use std::ops::Range;
@@ -27,7 +27,7 @@ type Steps = Vec<(usize, Range<usize>)>;
 pub(super) fn emit(
     asm: &mut Asm,
     plan: &Plan,
-    tasks: (&[Task], &[Task]),
+    tasks: &Tasks,
     kernels: &[Emitted],
     profile: bool,
 ) -> Result<(usize, Steps), String> {
@@ -49,9 +49,10 @@ pub(super) fn emit(
         asm.load_imm(Register::RAX, plan.batch as i64);
         asm.mr(Code::Mov_rm64_r64, images, Register::RAX);
     }
+    let (head_tasks, tail_tasks) = tasks.parts();
     let head = asm.here();
     let mut steps = Steps::new();
-    emit_tasks(asm, tasks.0, kernels, profile, &mut steps)?;
+    emit_tasks(asm, head_tasks, kernels, profile, &mut steps)?;
     if plan.batch > 1 {
         move_images(asm, plan, 1);
         asm.m(Code::Dec_rm64, images);
@@ -61,7 +62,7 @@ pub(super) fn emit(
             move_images(asm, plan, -(plan.batch as i64));
         }
     }
-    emit_tasks(asm, tasks.1, kernels, profile, &mut steps)?;
+    emit_tasks(asm, tail_tasks, kernels, profile, &mut steps)?;
 
     asm.m(Code::Ldmxcsr_m32, at(Register::RBP, CALLER_MXCSR));
     asm.op0(Code::VEX_Vzeroupper);

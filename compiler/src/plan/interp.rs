@@ -2,7 +2,7 @@
 //!
 //! [`Interpreter::new`] verifies the plan; nothing is checked afterwards but the caller's tensors and arena.
 
-use super::split::{Split, Task};
+use super::split::{Split, Task, Tasks};
 use super::verify::verify;
 use super::{Call, GridDim, Plan, Ptr, Space, Work};
 use crate::error::{Error, Result, Stage};
@@ -48,7 +48,8 @@ impl Interpreter {
     /// # Safety
     /// `bases` are those of the verified plan's spaces, each with as many bytes as the plan says. All threads of the split do their tasks
     /// at the same time, and nobody else uses the memory.
-    unsafe fn thread(&self, (head, tail): (&[Task], &[Task]), bases: &Bases<'_>, wait: impl Fn()) {
+    unsafe fn thread(&self, tasks: &Tasks, bases: &Bases<'_>, wait: impl Fn()) {
+        let (head, tail) = tasks.parts();
         let mut registers = Registers::default();
         let mut run = |tasks: &[Task], bases: &Bases<'_>| {
             for task in tasks {
@@ -190,13 +191,13 @@ impl Model for Interpreter {
             let bases = Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image: 0 };
             // SAFETY: `check_run` has matched tensors and arena with the plan, whose verifier has matched image bytes and
             // batch with the tensors' sizes.
-            unsafe { self.thread(self.whole.tasks(0), &bases, || ()) }
+            unsafe { self.thread(&self.whole.threads[0], &bases, || ()) }
         });
         Ok(())
     }
 
     fn threads(&self) -> usize {
-        self.split.threads()
+        self.split.threads.len()
     }
 
     fn run_on(
@@ -212,7 +213,7 @@ impl Model for Interpreter {
             let bases = Bases { arena: arena.as_mut_ptr(), plan: &self.plan, tensors, image: 0 };
             pool.run(self.threads(), &|worker| {
                 // SAFETY: as in `run`; the split keeps threads apart between barriers.
-                unsafe { self.thread(self.split.tasks(worker.index()), &bases, || worker.wait()) }
+                unsafe { self.thread(&self.split.threads[worker.index()], &bases, || worker.wait()) }
             });
         });
         Ok(())

@@ -1,7 +1,8 @@
 //! Text of a plan: a header, then per step its calls, each with its grid and where every argument points and how it
-//! moves along the grid's dimensions. `{:#}` adds the text of all kernels.
+//! moves along the grid's dimensions. `{:#}` adds the text of all kernels. Text of a split: the tasks of each thread, with grids only.
 
-use super::{Call, Plan, Ptr, Space, Work};
+use super::split::{Split, Task};
+use super::{Call, GridDim, Plan, Ptr, Space, Work};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Plan {
@@ -62,8 +63,8 @@ impl Plan {
     fn print_call(&self, f: &mut Formatter<'_>, call: &Call) -> fmt::Result {
         let kernel = self.kernels.get(call.kernel);
         write!(f, "  {}", kernel.map_or("?", |k| &k.name))?;
-        for (i, dim) in call.grid.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "  grid " } else { "×" }, dim.extent)?;
+        if !call.grid.is_empty() {
+            write!(f, "  grid {}", grid(&call.grid))?;
         }
         for (i, arg) in call.args.iter().enumerate() {
             let name = kernel.and_then(|k| k.params.get(i)).map_or("?", |p| p.name);
@@ -75,6 +76,32 @@ impl Plan {
             }
         }
         writeln!(f)
+    }
+}
+
+fn grid(dims: &[GridDim]) -> String {
+    dims.iter().map(|d| d.extent.to_string()).collect::<Vec<_>>().join("×")
+}
+
+impl Display for Split {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (t, tasks) in self.threads.iter().enumerate() {
+            writeln!(f, "thread {t}")?;
+            for (k, task) in tasks.all.iter().enumerate() {
+                if k == tasks.head {
+                    writeln!(f, "  all images at once")?;
+                }
+                match task {
+                    Task::Barrier => writeln!(f, "  barrier")?,
+                    Task::Work { step, work: Work::Function(_) } => writeln!(f, "  step {step}  function")?,
+                    Task::Work { step, work: Work::Kernels(calls) } => {
+                        let grids: Vec<String> = calls.iter().map(|c| grid(&c.grid)).collect();
+                        writeln!(f, "  step {step}  {}", grids.join(" + "))?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -22,8 +22,8 @@ mod cut;
 use super::area::{Area, Deed, Reach};
 use super::{Call, Plan, Space, Work};
 
-/// Steps of fewer cycles stay on one thread.
-const SMALL: u64 = 4000;
+/// Steps of fewer cycles stay on one thread: about what it takes two threads to meet.
+const LEAST: u64 = 4000;
 
 /// What a thread does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,14 +42,24 @@ pub enum Task {
 /// The tasks of every thread. See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
-    threads: Vec<Tasks>,
+    /// Of each thread.
+    pub threads: Vec<Tasks>,
 }
 
 /// The tasks of a thread, those of [`Plan::head`]'s steps first.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Tasks {
-    all: Vec<Task>,
-    head: usize,
+pub struct Tasks {
+    /// In order.
+    pub all: Vec<Task>,
+    /// How many of them are done for each image; those behind are done once.
+    pub head: usize,
+}
+
+impl Tasks {
+    /// What is done for each image, and what once for all of them.
+    pub fn parts(&self) -> (&[Task], &[Task]) {
+        self.all.split_at(self.head)
+    }
 }
 
 impl Split {
@@ -62,6 +72,11 @@ impl Split {
 
     /// Shares a plan, which [`super::verify`] accepts, among `threads` (at least 1) threads.
     pub fn new(plan: &Plan, threads: usize) -> Split {
+        Split::finer(plan, threads, LEAST)
+    }
+
+    /// The same, but steps of `least` cycles are already shared.
+    pub fn finer(plan: &Plan, threads: usize, least: u64) -> Split {
         if threads <= 1 {
             return Split::whole(plan);
         }
@@ -84,7 +99,7 @@ impl Split {
             }
             let parts = match &s.work {
                 Work::Kernels(calls) => {
-                    cut::cut(calls, &reach, threads).into_iter().map(Work::Kernels).collect()
+                    cut::cut(calls, &reach, threads, least).into_iter().map(Work::Kernels).collect()
                 }
                 Work::Function(_) => vec![s.work.clone()],
             };
@@ -107,17 +122,6 @@ impl Split {
         let split = Split { threads: tasks };
         debug_assert_eq!(split.check(plan), Ok(()));
         split
-    }
-
-    /// Number of threads.
-    pub fn threads(&self) -> usize {
-        self.threads.len()
-    }
-
-    /// What thread `index` does for each image, then for all of them at once, in order.
-    pub fn tasks(&self, index: usize) -> (&[Task], &[Task]) {
-        let Tasks { all, head } = &self.threads[index];
-        all.split_at(*head)
     }
 
     /// How often threads wait for each other, with one image.

@@ -90,9 +90,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Allocations that this thread has made so far.
+pub(crate) fn allocated() -> usize {
+    ALLOCATIONS.get()
+}
+
 /// Allocations that `f` makes on this thread.
 pub(crate) fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = allocated();
     f();
-    ALLOCATIONS.get() - before
+    allocated() - before
 }

@@ -11,13 +11,14 @@ impl Split {
     ///
     /// - threads pass the same number of barriers, do each step between the same two, and steps in order;
     /// - the grid points of all threads' parts of a step are those of the step, each once;
-    /// - a function runs on one thread.
+    /// - a function runs on one thread;
+    /// - what is done for each image is just the plan's head.
     pub fn check(&self, plan: &Plan) -> Result<(), String> {
         // Per step, its parts and how many barriers came before.
         let mut parts: Vec<Vec<(usize, &Work)>> = vec![Vec::new(); plan.steps.len()];
         for (t, tasks) in self.threads.iter().enumerate() {
             let (mut passed, mut next) = (0, 0);
-            for task in &tasks.all {
+            for (at, task) in tasks.all.iter().enumerate() {
                 match task {
                     Task::Barrier => passed += 1,
                     Task::Work { step, work } => {
@@ -25,6 +26,9 @@ impl Split {
                             return Err(format!("thread {t}: step {step} is out of order"));
                         }
                         next = step + 1;
+                        if (at < tasks.head) != (*step < plan.head) {
+                            return Err(format!("thread {t}: step {step} is on the other side of the head"));
+                        }
                         parts[*step].push((passed, work));
                     }
                 }

@@ -1,17 +1,17 @@
 //! Cutting the calls of one step.
 
-use super::{SMALL, cost};
+use super::cost;
 use crate::plan::area::{Deed, Reach};
 use crate::plan::{Call, Space};
 
 /// A coarser cut is taken if its slowest thread is slower by at most one part in so many.
 const CLOSE: f64 = 64.0;
 
-/// The calls of a step, shared among threads.
-pub(super) fn cut(calls: &[Call], reach: &[Reach], threads: usize) -> Vec<Vec<Call>> {
+/// The calls of a step, shared among threads if they take `least` cycles.
+pub(super) fn cut(calls: &[Call], reach: &[Reach], threads: usize, least: u64) -> Vec<Vec<Call>> {
     let mut parts = vec![Vec::new(); threads];
     let total = calls.iter().fold(0u64, |n, c| n.saturating_add(cost(c, reach)));
-    if total < SMALL || !independent(calls, reach) {
+    if total < least || !independent(calls, reach) {
         parts[0] = calls.to_vec();
         return parts;
     }
@@ -82,15 +82,18 @@ struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// Gives to each thread what brings all to the same level, as nearly as whole points can.
+    /// Gives to each thread what brings all to the same level, as nearly as whole points can; a call that is not cut to the least loaded.
     fn new<'a>(call: &Call, axes: &'a [usize], cost: f64, load: &[f64]) -> Cut<'a> {
         let points: usize = axes.iter().map(|&d| call.grid[d].extent).product();
         let level = level(load, cost);
-        let mut bounds = vec![0];
-        let mut wanted = 0.0;
-        for l in load {
+        let least = load.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map(|l| l.0);
+        let (mut bounds, mut wanted) = (vec![0], 0.0);
+        for (t, l) in load.iter().enumerate() {
             wanted += (level - l).max(0.0) / cost * points as f64;
-            bounds.push((wanted.round() as usize).min(points));
+            bounds.push(match points {
+                1 => usize::from(Some(t) >= least),
+                _ => (wanted.round() as usize).min(points),
+            });
         }
         bounds[load.len()] = points;
         let each = cost / points as f64;
