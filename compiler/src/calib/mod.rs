@@ -4,10 +4,12 @@
 //! Holds: a profile does not depend on the order of the samples or of the values; one sample is in memory at a time; ranges are finite,
 //! and no NaN gets in. Not here: where samples come from (`data`), what quantization makes of a range (`quant`).
 //!
-//! - `run`: the loop over the samples and what it collects.
+//! - `run`: the loop over the samples.
+//! - `naive`: what is collected of them.
 //! - `hash`: the identity of a graph.
 
 mod hash;
+mod naive;
 mod run;
 
 use crate::error::{Error, Problem, Result, Stage};
@@ -18,10 +20,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use hash::graph_hash;
-pub use run::{Collector, Naive, RunFn, calibrate};
+pub use naive::Naive;
+pub use run::{Collector, RunFn, calibrate};
 
 /// Version of the profile format that is written and read.
 pub const PROFILE_VERSION: u32 = 1;
+
+/// Most doublings that [`Profile::headroom`] counts: a channel with more hardly differs from one that is always 0.
+pub const MAX_HEADROOM: u8 = 6;
 
 /// Observed range of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +58,10 @@ pub struct Profile {
     pub preprocess: Option<Preprocess>,
     /// Ranges by value name; pre-activation values are named `{value}/pre`.
     pub ranges: BTreeMap<String, Range>,
+    /// One digit for each channel of a value: how often the extent of the channel's own range (with 0) can be doubled within that of the
+    /// value's, at most [`MAX_HEADROOM`]. Values whose channels all fill the range are left out. Optional: without it channels count as equal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headroom: BTreeMap<String, String>,
 }
 
 impl Profile {
@@ -110,6 +120,14 @@ impl Profile {
                 );
             }
         }
+        for (name, digits) in &self.headroom {
+            if !digits.bytes().all(|b| (b'0'..=b'0' + MAX_HEADROOM).contains(&b)) {
+                problem(
+                    name,
+                    format!("its headroom {digits:?} is not digits up to {MAX_HEADROOM}: calibrate again"),
+                );
+            }
+        }
         Error::all(Stage::Calibrate, problems)
     }
 
@@ -165,6 +183,7 @@ mod tests {
                 ("a/pre".into(), range(f32::MIN, f32::MAX)),
                 ("z".into(), range(f32::MIN_POSITIVE, 1.0)),
             ]),
+            headroom: BTreeMap::from([("a".into(), "016".into())]),
         }
     }
 
@@ -215,6 +234,8 @@ mod tests {
         assert!(of("\"max\": 0.1", "\"max\": null").contains("not a profile"));
         assert!(of("\"max\": 0.1", "\"max\": NaN").contains("not a profile"));
         assert!(of("\"crop\": 9", "\"crop\": 0").contains("preprocess: crop is 0"));
+        assert!(of("\"016\"", "\"017\"").contains("a: its headroom \"017\""));
+        assert!(of("\"016\"", "\"0é\"").contains("headroom"));
         for end in 0..text.len() - 2 {
             assert!(Profile::from_text(&text[..end]).is_err());
         }

@@ -1,5 +1,6 @@
 //! The loop over the samples, and the collector `naive`: smallest and largest value.
 
+use super::naive::Naive;
 use super::{PROFILE_VERSION, Profile, Range, failure, graph_hash};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
@@ -10,46 +11,16 @@ use std::collections::BTreeMap;
 /// [`crate::graph::eval::eval`], or a compiled float plan.
 pub type RunFn<'a> = dyn FnMut(&[Tensor], &mut dyn FnMut(&str, &[f32])) -> Result<()> + 'a;
 
-/// What becomes of the values that are seen. The result must not depend on their order, nor on how they are cut into calls.
+/// What becomes of the values that are seen. The result must not depend on their order.
 pub trait Collector {
     /// Name of the mode, as stored in the profile.
     fn mode(&self) -> &'static str;
-    /// Some elements of the value `name`; all finite, at least one.
+    /// All elements of the value `name`, row-major; finite, at least one.
     fn see(&mut self, name: &str, data: &[f32]);
     /// Ranges by value name.
     fn ranges(&self) -> BTreeMap<String, Range>;
-}
-
-/// The smallest and the largest element.
-#[derive(Clone, Debug, Default)]
-pub struct Naive {
-    ranges: BTreeMap<String, Range>,
-}
-
-impl Collector for Naive {
-    fn mode(&self) -> &'static str {
-        "naive"
-    }
-
-    fn see(&mut self, name: &str, data: &[f32]) {
-        let (mut min, mut max) = (f32::INFINITY, f32::NEG_INFINITY);
-        for &x in data {
-            min = if x < min { x } else { min };
-            max = if x > max { x } else { max };
-        }
-        // −0 would make the result depend on which zero came first.
-        let (min, max) = (min + 0.0, max + 0.0);
-        match self.ranges.get_mut(name) {
-            Some(range) => *range = Range { min: range.min.min(min), max: range.max.max(max) },
-            None => {
-                self.ranges.insert(name.to_string(), Range { min, max });
-            }
-        }
-    }
-
-    fn ranges(&self) -> BTreeMap<String, Range> {
-        self.ranges.clone()
-    }
+    /// Headroom of channels by value name; see [`Profile::headroom`].
+    fn headroom(&self) -> BTreeMap<String, String>;
 }
 
 /// Runs every sample (one tensor per graph input, in order) and collects the range of every graph input and of every value `run` shows.
@@ -65,7 +36,7 @@ pub fn calibrate(
     preprocess: Option<Preprocess>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Profile> {
-    let mut collector = Naive::default();
+    let mut collector = Naive::new(graph);
     let samples = collect(graph, samples, run, &mut collector, progress)?;
     Ok(Profile {
         version: PROFILE_VERSION,
@@ -75,6 +46,7 @@ pub fn calibrate(
         samples,
         preprocess,
         ranges: collector.ranges(),
+        headroom: collector.headroom(),
     })
 }
 

@@ -377,6 +377,9 @@ impl Lower<'_> {
     }
 
     pub(super) fn table(&mut self, node: &QNode, table: BlobId) {
+        if self.graph.blob(table).shape.len() == 2 {
+            return self.tables(node, table);
+        }
         let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
         let target = self.target.clone();
         let constants = self.graph.blob_bytes(table).to_vec();

@@ -1,9 +1,9 @@
-//! Operators that stay in f32 and run as runtime functions: elementary functions, softmax, LRN, bilinear resize.
+//! Operators that run as runtime functions: in f32 elementary functions, softmax, LRN, bilinear resize; in u8 a table for each channel.
 
 use super::draft::Place;
 use super::layout::{Dim, Layout, canonical};
 use super::{At, Lower};
-use crate::qgraph::QNode;
+use crate::qgraph::{BlobId, QNode};
 use qgraph_runtime::functions::{Function, Tap, Unary};
 
 impl Lower<'_> {
@@ -95,6 +95,20 @@ impl Lower<'_> {
             let args =
                 vec![x.first().plus(image * x.layout.image()), y.first().plus(image * y.layout.image())];
             self.draft.function(&node.name, "lrn", function.clone(), args);
+        }
+    }
+
+    /// A table for each channel: lanes of a vector would all read from different ones.
+    pub(super) fn tables(&mut self, node: &QNode, tables: BlobId) {
+        let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
+        let [n, channels, h, w] = [0, 1, 2, 3].map(|k| y.layout.shape[k]);
+        let steps = |p: &Place| [p.layout.row(), p.layout.pixel()];
+        let function =
+            Function::Lookup { outer: [h, w], src_outer: steps(&x), dst_outer: steps(&y), channels };
+        let tables = self.draft.constant(self.graph.blob_bytes(tables).to_vec());
+        for image in 0..n {
+            let [src, dst] = [&x, &y].map(|p| p.first().plus(image * p.layout.image()));
+            self.draft.function(&node.name, "tables", function.clone(), vec![src, dst, tables]);
         }
     }
 

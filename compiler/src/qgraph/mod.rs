@@ -274,7 +274,7 @@ pub enum QOp {
         #[serde(with = "finite")]
         hi: f32,
     },
-    /// u8 → u8: `table[q]`. Blob u8 `[256]`.
+    /// u8 → u8: `table[q]`. Blob u8 `[256]`, or `[C, 256]`: a table for each channel of `[N,C,H,W]`.
     Table(BlobId),
     /// f32 → f32.
     Unary(Unary),

@@ -6,7 +6,7 @@
 //! - Activations that are no clamp follow as a table (u8) or a function (f32); the value between is called `{output}/pre`.
 
 use super::decide::Run;
-use super::elementwise::{finite_clip, table};
+use super::elementwise::{finite_clip, table, tables};
 use super::emit::{Emit, IMAGE};
 use super::transposed::{self, Phases};
 use super::weights::{self, pack};
@@ -226,7 +226,13 @@ impl Layer<'_> {
             let from = result;
             result = make(e, plain, &format!("{name}{suffix}"), ty);
             let op = match (sum_grid, grid) {
-                (Some(from), Some(to)) => QOp::Table(table(e, &format!("{node_name}/table"), from, to, f)),
+                (Some(from), Some(to)) => {
+                    let name = format!("{node_name}/table");
+                    QOp::Table(match e.scales.channel_tables(output) {
+                        Some(factors) => tables(e, &name, from, to, f, factors),
+                        None => table(e, &name, from, to, f),
+                    })
+                }
                 _ => QOp::Unary(finite_clip(f)),
             };
             let label = format!("{node_name}/activation");

@@ -6,6 +6,7 @@
 use super::conv::ratio;
 use super::decide::{Run, scalar_slope};
 use super::emit::Emit;
+use super::equalize::ChannelFactors;
 use super::ranges::Grid;
 use crate::graph::{Binary, Graph, Node, Op, Unary, ValueId};
 use crate::qgraph::{BlobId, FloatBinary, QOp, QValueId};
@@ -236,6 +237,24 @@ fn emit_prelu(e: &mut Emit<'_>, k: usize) -> Result<(), String> {
 pub(super) fn table(e: &mut Emit<'_>, name: &str, from: Grid, to: Grid, f: Unary) -> BlobId {
     let bytes: Vec<u8> = (0..=255).map(|q| to.quantize(f.eval(from.dequantize(q)))).collect();
     e.builder.add_blob_u8(name, &[256], &bytes)
+}
+
+/// The function as a table for each channel, between multiples of what it takes and gives.
+pub(super) fn tables(
+    e: &mut Emit<'_>,
+    name: &str,
+    from: Grid,
+    to: Grid,
+    f: Unary,
+    factors: &ChannelFactors,
+) -> BlobId {
+    let channels = factors.before.iter().zip(&factors.after);
+    let channel = |(before, after): (&f32, &f32)| {
+        let (before, after) = (*before, *after);
+        (0..=255).map(move |q| to.quantize(f.eval(from.dequantize(q) / before) * after))
+    };
+    let bytes: Vec<u8> = channels.flat_map(channel).collect();
+    e.builder.add_blob_u8(name, &[factors.before.len(), 256], &bytes)
 }
 
 /// A table that moves a value to another grid.

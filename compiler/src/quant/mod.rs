@@ -1,6 +1,7 @@
 //! Quantization: fused float graph and profile → integer graph. Float ends here, but for what is kept.
 //!
-//! In three phases, each a function of the ones before:
+//! In phases, each a function of the ones before:
+//! - `equalize`: channels of unequal range are made equal, where weights can take that back.
 //! - `decide`: which nodes run in integers, which give float from integers, which stay in float and why.
 //! - `ranges`: scale and zero point of every value that is ever u8; values that moves copy share one.
 //! - emission, node by node, by the operator's room: `conv` (with `weights`), `elementwise`, `pools`, `moves`,
@@ -14,6 +15,7 @@ mod conv;
 mod decide;
 mod elementwise;
 mod emit;
+mod equalize;
 mod moves;
 mod pools;
 mod ranges;
@@ -29,6 +31,7 @@ use crate::preprocess::Preprocess;
 use crate::qgraph::QGraph;
 use decide::{Decisions, Run};
 use emit::Emit;
+use equalize::Equalized;
 use ranges::Scales;
 
 pub use summary::{Placement, summary};
@@ -41,9 +44,11 @@ pub use summary::{Placement, summary};
 pub fn quantize(graph: &Graph, profile: &Profile) -> Result<QGraph> {
     check(graph)?;
     profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
-    let decisions = Decisions::integer(graph);
-    let scales = Scales::new(graph, profile, &decisions)?;
-    lower(graph, &decisions, &scales, profile.preprocess.clone())
+    let Equalized { graph, profile, tables } = equalize::equalize(graph, profile, &Decisions::integer(graph));
+    // The same as before, for other constants.
+    let decisions = Decisions::integer(&graph);
+    let scales = Scales::new(&graph, &profile, &decisions, tables)?;
+    lower(&graph, &decisions, &scales, profile.preprocess)
 }
 
 /// The same network in f32 throughout, so that naive and fused float run on the same road. Nothing is fused on the way.

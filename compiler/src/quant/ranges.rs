@@ -8,6 +8,7 @@
 
 use super::decide::{Decisions, Run};
 use super::elementwise::Channel;
+use super::equalize::ChannelFactors;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
@@ -72,6 +73,8 @@ pub(super) struct Scales {
     value: Vec<Option<Grid>>,
     /// Of sums that a table follows, by the node's output.
     pre: Vec<Option<Grid>>,
+    /// Where a table follows for each channel: the factors, by the node's output.
+    tables: HashMap<ValueId, ChannelFactors>,
     rescaled: HashSet<(usize, usize)>,
 }
 
@@ -79,7 +82,7 @@ impl Scales {
     /// For a graph without u8 values.
     pub(super) fn none(graph: &Graph) -> Self {
         let none = vec![None; graph.values.len()];
-        Scales { value: none.clone(), pre: none, rescaled: HashSet::new() }
+        Scales { value: none.clone(), pre: none, tables: HashMap::new(), rescaled: HashSet::new() }
     }
 
     /// Grid of a value.
@@ -92,13 +95,23 @@ impl Scales {
         self.pre[v.0 as usize].ok_or_else(|| format!("value {} has no range before activation", v.0))
     }
 
+    /// The factors of a value's channels and of the sums before its activation, if they have a table each.
+    pub(super) fn channel_tables(&self, v: ValueId) -> Option<&ChannelFactors> {
+        self.tables.get(&v)
+    }
+
     /// True if operand `position` of concatenation `node` has a grid of its own.
     pub(super) fn is_rescaled(&self, node: usize, position: usize) -> bool {
         self.rescaled.contains(&(node, position))
     }
 
     /// Grids from what was observed. Names every value whose range is missing or not finite.
-    pub(super) fn new(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Result<Self> {
+    pub(super) fn new(
+        graph: &Graph,
+        profile: &Profile,
+        decisions: &Decisions,
+        tables: HashMap<ValueId, ChannelFactors>,
+    ) -> Result<Self> {
         let mut observed = Observed { graph, profile, missing: vec![] };
         let mut sums = Vec::new();
         let mut needed = vec![false; graph.values.len()];
@@ -123,7 +136,7 @@ impl Scales {
             }
         }
 
-        let mut classes = Classes((0..graph.values.len()).collect());
+        let mut classes = Classes::new(graph);
         let mut rescaled = HashSet::new();
         let integer = |k: &usize| decisions.run[*k] == Run::Integer;
         for k in (0..graph.nodes.len()).filter(integer) {
@@ -172,7 +185,7 @@ impl Scales {
         Error::all(Stage::Quantize, observed.missing)?;
 
         let none = vec![None; graph.values.len()];
-        let mut scales = Scales { value: none.clone(), pre: none, rescaled };
+        let mut scales = Scales { value: none.clone(), pre: none, tables, rescaled };
         scales.settle(graph, decisions, &mut classes, &ranges, &sums);
         Ok(scales)
     }
@@ -216,7 +229,10 @@ impl Scales {
             let node = &graph.nodes[sum.node];
             let out = node.output.0 as usize;
             let Some(to) = self.value[out] else { continue };
-            let range = told_apart(sum.function, sum.range, to);
+            let range = match self.tables.contains_key(&node.output) {
+                true => sum.range,
+                false => told_apart(sum.function, sum.range, to),
+            };
             self.pre[out] = Some(Grid::spanning(range, self.least_step(graph, node)));
         }
     }
@@ -267,7 +283,7 @@ struct Sum {
 /// The part of `range` in which the grid `to` tells values of `f` apart. Beyond it, on either side, `f` stays within half a step: a sum may
 /// saturate there and lose no more than rounding does anyway, while its own steps become finer. Silu, for one, gives almost 0 from −6
 /// down, but its sums may reach to −80.
-fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
+pub(super) fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
     let half = to.scale / 2.0;
     // From the far end towards 0 by equal factors: all these functions bend near 0, few of them further out.
     let end = |far: f32| {
@@ -388,10 +404,16 @@ impl Observed<'_> {
 }
 
 /// Disjoint sets of values.
-struct Classes(Vec<usize>);
+pub(super) struct Classes(Vec<usize>);
 
 impl Classes {
-    fn root(&mut self, v: ValueId) -> usize {
+    /// Every value by itself.
+    pub(super) fn new(graph: &Graph) -> Self {
+        Classes((0..graph.values.len()).collect())
+    }
+
+    /// The value that stands for the set of `v`.
+    pub(super) fn root(&mut self, v: ValueId) -> usize {
         let mut k = v.0 as usize;
         while self.0[k] != k {
             self.0[k] = self.0[self.0[k]];
@@ -404,7 +426,8 @@ impl Classes {
         self.root(a) == self.root(b)
     }
 
-    fn join(&mut self, a: ValueId, b: ValueId) {
+    /// Makes one set of two.
+    pub(super) fn join(&mut self, a: ValueId, b: ValueId) {
         let (a, b) = (self.root(a), self.root(b));
         self.0[a.max(b)] = a.min(b);
     }

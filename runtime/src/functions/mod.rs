@@ -1,8 +1,9 @@
 //! The closed list of whole-tensor functions that a plan may call instead of kernels: where generated code would
-//! gain nothing. All are f32. Each states its pointers; extents and strides are in its fields.
+//! gain nothing. All but the last are f32. Each states its pointers; extents and strides are in its fields.
 //!
 //! Plans call [`Function::run`], evaluators [`Function::run_on`]: one implementation, so all engines give the same bits.
 
+mod lookup;
 mod lrn;
 mod resize;
 mod softmax;
@@ -90,6 +91,17 @@ pub enum Function {
         /// Rows, columns of src: every tap lies below.
         input: [usize; 2],
     },
+    /// `dst = tables[channel][src]`, bytes. Pointers: src, dst (may be equal), tables (256 bytes for each channel).
+    Lookup {
+        /// Rows of pixels, pixels in a row.
+        outer: [usize; 2],
+        /// Bytes between rows, pixels in src.
+        src_outer: [usize; 2],
+        /// Bytes between rows, pixels in dst.
+        dst_outer: [usize; 2],
+        /// Channels; neighbours in a pixel.
+        channels: usize,
+    },
 }
 
 impl Function {
@@ -100,6 +112,7 @@ impl Function {
             Function::Softmax { .. } => "softmax",
             Function::Lrn { .. } => "lrn",
             Function::ResizeLinear { .. } => "resize_linear",
+            Function::Lookup { .. } => "lookup",
         }
     }
 
@@ -107,6 +120,7 @@ impl Function {
     pub fn args(&self) -> usize {
         match self {
             Function::Unary { .. } | Function::Softmax { .. } | Function::Lrn { .. } => 2,
+            Function::Lookup { .. } => 3,
             Function::ResizeLinear { .. } => 4,
         }
     }
@@ -138,6 +152,10 @@ impl Function {
                     let map = |n: &[usize; 2], s: &[usize; 3]| reach(&[n[0], n[1], *channels], s, 4);
                     (map(input, src_strides), map(output, dst_strides))
                 }
+            },
+            Function::Lookup { outer, src_outer, dst_outer, channels } => match arg {
+                2 => return (256 * channels, 0),
+                _ => (reach(outer, src_outer, *channels), reach(outer, dst_outer, *channels)),
             },
         };
         if arg == 0 { (src, 0) } else { (0, dst) }
@@ -175,11 +193,15 @@ impl Function {
                     let taps = [args[2].cast_const().cast(), args[3].cast_const().cast()];
                     resize::run(*output, *channels, [*src_strides, *dst_strides], *input, src, dst, taps);
                 }
+                Function::Lookup { outer, src_outer, dst_outer, channels } => {
+                    let tables = args[2].cast_const();
+                    lookup::run(*outer, [*src_outer, *dst_outer], *channels, src, dst, tables);
+                }
             }
         }
     }
 
-    /// Runs on slices: the form for evaluators. `taps` are the rows' and columns' taps of a resize, empty for anything else.
+    /// Runs on slices: the form for evaluators, of functions on f32. `taps` are the rows' and columns' taps of a resize, empty for anything else.
     ///
     /// # Panics
     /// If a slice is shorter than the function's footprint.

@@ -1,5 +1,6 @@
 //! Quantization: integer graphs against the float graphs they come from, operator by operator, rule by rule, and on random networks.
 
+mod channels;
 mod net;
 mod operators;
 mod random;

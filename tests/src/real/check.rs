@@ -114,7 +114,7 @@ impl Network {
         let (mut scores, mut noise) =
             ([Score::default(), Score::default()], vec![Noise::default(); sqnr.len()]);
         let (mut same, mut scored, mut count, mut unlike) = (0, 0, 0, 0);
-        let limit = if has_jit() { usize::MAX } else { FEW };
+        let limit = set.first.min(if has_jit() { usize::MAX } else { FEW });
         for sample in self.samples(set).take(limit) {
             let input = [sample.input];
             let real = good(float.run(&input)).to_vec();

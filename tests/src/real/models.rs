@@ -60,6 +60,8 @@ pub(super) struct Set {
     pub(super) within: f64,
     /// The samples that int8 is scored on.
     pub(super) int8: Part,
+    /// How many samples, from the first, are looked at at all.
+    pub(super) first: usize,
 }
 
 /// Where the right answers are.
@@ -133,6 +135,7 @@ const fn imagenet(sample: &'static [f64], val10: &'static [f64]) -> [Set; 2] {
         float: sample,
         within: one_of(500),
         int8: BUT_FIFTH,
+        first: usize::MAX,
     };
     let val10 = Set {
         images: "imagenet_val10",
@@ -155,6 +158,7 @@ const fn cifar_test(float: &'static [f64], references: &'static [Reference]) -> 
         float,
         within: one_of(10_000),
         int8: ALL,
+        first: usize::MAX,
     }
 }
 
@@ -173,7 +177,16 @@ const fn cifar(test: &'static [f64], train: &'static [f64]) -> [Set; 2] {
 
 /// Pictures without labels.
 const fn unlabelled(images: &'static str, name: &'static str, int8: Part) -> Set {
-    Set { images, truth: Truths::Unknown, name, references: &[], float: &[], within: 0.0, int8 }
+    Set {
+        images,
+        truth: Truths::Unknown,
+        name,
+        references: &[],
+        float: &[],
+        within: 0.0,
+        int8,
+        first: usize::MAX,
+    }
 }
 
 const COCO: Set = Set { within: 0.0005, ..unlabelled("coco_val", "coco_val", BUT_FOURTH) };
@@ -220,7 +233,8 @@ pub(super) const MODELS: &[Model] = &[
         calibration: IMAGENET_CALIBRATION,
         sets: &[Set {
             references: &[Full1, Means50],
-            int8: |k| k % 10 == 1,
+            int8: BUT_FIFTH,
+            first: 50,
             ..unlabelled("imagenet_sample", "imagenet_sample", NONE)
         }],
         sqnr: &[0.0],
@@ -268,7 +282,7 @@ pub(super) const MODELS: &[Model] = &[
         name: "super_resolution_10",
         input: Input { frame: Frame::Crop(224), ..plain(&[255.0]) },
         calibration: IMAGENET_CALIBRATION,
-        sets: &[unlabelled("imagenet_sample", "imagenet_sample", |k| k % 50 == 1)],
+        sets: &[Set { first: 10, ..unlabelled("imagenet_sample", "imagenet_sample", BUT_FIFTH) }],
         sqnr: &[0.0],
         loss: 0.0,
         agreement: 0.0,
@@ -367,6 +381,7 @@ pub(super) const MODELS: &[Model] = &[
             float: &[0.904],
             within: one_of(500),
             int8: BUT_FIFTH,
+            first: usize::MAX,
         }],
         sqnr: &[0.0],
         loss: TWO_POINTS,

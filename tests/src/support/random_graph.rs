@@ -305,9 +305,12 @@ impl Maker {
                 self.conv(x, &case, same.then_some(r))
             }
             7 if u8_in => {
-                let table: Vec<u8> = (0..256).map(|_| self.rng.below(256) as u8).collect();
+                // One for all channels, or one for each.
+                let extents = if image && self.rng.one_in(2) { vec![shape[1], 256] } else { vec![256] };
+                let table: Vec<u8> =
+                    (0..extents.iter().product()).map(|_| self.rng.below(256) as u8).collect();
                 let name = self.name("t");
-                let blob = self.b.add_blob_u8(&name, &[256], &table);
+                let blob = self.b.add_blob_u8(&name, &extents, &table);
                 Some(self.node("table", QOp::Table(blob), &[x], &shape, out_type))
             }
             8 if shape.len() == 4 => {

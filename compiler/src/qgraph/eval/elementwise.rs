@@ -75,8 +75,13 @@ pub(super) fn binary(site: &Site, op: FloatBinary, lo: f32, hi: f32) -> Data {
 }
 
 pub(super) fn table(site: &Site, table: BlobId) -> Data {
-    let table = site.graph.blob_bytes(table);
-    Data::U8(site.data(0).u8().iter().map(|&q| table[q as usize]).collect())
+    let tables = site.graph.blob_bytes(table);
+    let count = tables.len() / 256;
+    // Elements that share a table follow each other.
+    let run = if count > 1 { site.shape(0)[2..].iter().product() } else { usize::MAX };
+    let tables = tables.chunks(256).cycle();
+    let runs = site.data(0).u8().chunks(run).zip(tables);
+    Data::U8(runs.flat_map(|(run, table)| run.iter().map(|&q| table[usize::from(q)])).collect())
 }
 
 pub(super) fn unary(site: &Site, f: Unary) -> Data {

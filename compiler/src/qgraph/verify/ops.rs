@@ -86,7 +86,12 @@ pub(super) fn check(graph: &QGraph, node: &QNode) -> Checked<()> {
         }
         QOp::Table(table) => {
             site.is("u8", 1, "u8")?;
-            site.blob("table", *table, BlobType::U8, &[256])
+            match *site.result {
+                [_, channels, _, _] if site.graph.blob(*table).shape.len() == 2 => {
+                    site.blob("table", *table, BlobType::U8, &[channels, 256])
+                }
+                _ => site.blob("table", *table, BlobType::U8, &[256]),
+            }
         }
         QOp::Unary(f) => {
             site.is("f32", 1, "f32")?;
