@@ -212,10 +212,11 @@ fn bench_profiles_every_step() {
         return;
     }
     let dir = digits("profile");
-    let text = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile").works();
+    let text = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile --perf-map").works();
     for word in ["% of run", "GMAC/s", "conv  [conv_u8s8_", "sum of the steps", "images/s"] {
         assert!(text.contains(word), "no {word}: {text}");
     }
+    qgraph(dir.path(), "bench digits.qgraph --perf-map").refuses(&["--profile"]);
     let rows = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile --json").json();
     let layers = rows[0]["layers"].as_array().expect("a list of layers");
     assert!(layers.len() > 8, "{rows}");

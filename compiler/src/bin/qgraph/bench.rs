@@ -23,6 +23,7 @@ Examples:
   taskset -c 0 qgraph bench resnet50.qgraph
   qgraph bench resnet50.onnx --shape data=1x3x224x224 --modes naive,fused,int8
   qgraph bench model.qgraph --batch 8 --threads 2 --iters 50 --json
+  qgraph bench model.qgraph --profile
 
 An .onnx in mode int8 is calibrated on noise: right for timing, meaningless for accuracy.")]
 pub(crate) struct Args {
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// Show what every layer takes, on one thread
     #[arg(long)]
     profile: bool,
+    /// Meanwhile name the kernels for `perf report`, in /tmp/perf-PID.map
+    #[arg(long, requires = "profile")]
+    perf_map: bool,
     /// Machine-readable result: an array of one object per mode
     #[arg(long)]
     json: bool,
@@ -118,7 +122,8 @@ pub(crate) fn main(args: &Args) -> Done {
             let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
             let options = Options { batch, ..Options::default() };
             let plan = || pipeline::schedule(&graph, &target, &options);
-            let profile = args.profile.then(|| profile::measure(plan()?, speed.runs)).transpose()?;
+            let profile =
+                args.profile.then(|| profile::measure(plan()?, speed.runs, args.perf_map)).transpose()?;
             Ok((mode, speed, profile))
         });
         rows.push(found.map_err(about(&args.model))?);

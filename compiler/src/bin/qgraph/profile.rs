@@ -32,10 +32,10 @@ impl Row {
 /// Runs before those that count.
 const WARM: usize = 3;
 
-/// Measures every step of a plan on one thread, over `runs` runs.
-pub(crate) fn measure(plan: Plan, runs: usize) -> Result<Vec<Row>> {
+/// Measures every step of a plan on one thread, over `runs` runs. With `perf_map`, `perf` finds the names of the kernels meanwhile.
+pub(crate) fn measure(plan: Plan, runs: usize, perf_map: bool) -> Result<Vec<Row>> {
     let plan = Arc::new(plan);
-    let options = Options { profile: true, ..Options::default() };
+    let options = Options { profile: true, perf_map, ..Options::default() };
     let jit = Jit::compile(Arc::clone(&plan), &options)?;
     let mut buffers = Buffers::new(&jit);
     let mut run = || buffers.run(|inputs, outputs, arena| jit.run(inputs, outputs, arena));
