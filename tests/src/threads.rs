@@ -9,6 +9,7 @@ use crate::support::random_graph::{ConvCase, Maker, random_graph, random_inputs}
 use crate::support::{allocated, allocations, workspace_root};
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::graph::Tensor;
+use qgraph_compiler::jit::{self, Jit};
 use qgraph_compiler::lower::{self, Options};
 use qgraph_compiler::plan::split::Split;
 use qgraph_compiler::qgraph::{QGraph, Window};
@@ -16,6 +17,7 @@ use qgraph_compiler::runner::{Engine, Parallel};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{onnx, pipeline};
 use qgraph_runtime::{Model, Pool, RunError, TensorMut, TensorRef, cpu};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The network of `qgraph demo`, quantized on noise, and in float.
@@ -65,7 +67,7 @@ fn convolutions(seed: u64) -> QGraph {
 }
 
 /// Runs a model on a pool, in a dirty arena.
-fn run_on(pool: &mut Pool, model: &Parallel, inputs: &[Vec<f32>]) -> Outputs {
+fn run_on(pool: &mut Pool, model: &dyn Model, inputs: &[Vec<f32>]) -> Outputs {
     let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
     let mut outputs: Vec<Vec<f32>> =
         (0..model.output_count()).map(|k| vec![f32::NAN; model.output(k).len()]).collect();
@@ -173,6 +175,30 @@ fn a_run_on_threads_allocates_on_none() {
             assert_eq!((here, &after[1..]), (0, &before[1..]), "{}, {threads} threads", engine.0.name());
         }
     }
+}
+
+#[test]
+fn profiles_add_up_threads_and_change_no_bit() {
+    if !cpu::avx512_vnni() {
+        return println!("skipped: this CPU has no AVX-512 VNNI");
+    }
+    let graph = convolutions(8);
+    let options = Options { batch: 2, ..Options::default() };
+    let plan = Arc::new(lower::schedule(&graph, &Target::avx512vnni(), &options).expect("it is scheduled"));
+    let images = random_inputs(&graph, 8);
+    let inputs: Vec<Vec<f32>> = images.iter().map(|x| x.repeat(2)).collect();
+    let plain = Jit::compile(Arc::clone(&plan), &jit::Options::default()).expect("it compiles");
+    let profiled = jit::Options { threads: 2, profile: true, ..jit::Options::default() };
+    let profiled = Jit::compile(Arc::clone(&plan), &profiled).expect("it compiles");
+    let mut pool = Pool::new(2).expect("two threads");
+    assert!(run_on(&mut pool, &profiled, &inputs) == run(&plain, &inputs));
+    let cycles = profiled.take_cycles().expect("a profile");
+    assert_eq!(cycles.len(), plan.steps.len());
+    assert!(cycles.iter().all(|&c| c > 0), "{cycles:?}");
+    let names: Vec<&str> = profiled.code().symbols().iter().map(|s| &*s.name).collect();
+    assert!(names.contains(&"entry") && names.contains(&"entry of thread 1"), "{names:?}");
+    let listing = profiled.code().disassemble("entry of thread 1").expect("a symbol");
+    assert!(listing.contains("call qword ptr [rbp+wait]"), "{listing}");
 }
 
 #[test]

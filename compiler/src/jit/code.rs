@@ -17,7 +17,7 @@ pub struct Symbol {
     pub name: String,
     /// First byte.
     pub offset: usize,
-    /// Bytes. Steps lie inside `entry`.
+    /// Bytes. Steps lie inside their entry.
     pub len: usize,
     /// What a reader should know: which register holds which parameter.
     pub note: String,
@@ -49,21 +49,19 @@ impl Code {
             kernels.push(emitted);
         }
         let mut entries = Vec::new();
-        let splits =
-            [Some(Split::whole(plan)), (options.threads > 1).then(|| Split::new(plan, options.threads))];
-        for split in splits.iter().flatten() {
+        let several = (options.threads > 1).then(|| Split::new(plan, options.threads));
+        for split in [Some(Split::whole(plan)), several].iter().flatten() {
             for (t, tasks) in split.threads.iter().enumerate() {
                 let of = if split.threads.len() > 1 { format!(" of thread {t}") } else { String::new() };
-                let (entry, steps) = steps::emit(&mut asm, plan, tasks, &kernels, options.profile)
+                let entry = steps::emit(&mut asm, plan, tasks, &kernels, options.profile)
                     .map_err(|e| Error::new(Stage::Jit, &plan.name, e))?;
-                let note = "context in rdi".into();
-                let (name, len) = (format!("entry{of}"), asm.here() - entry);
-                symbols.push(Symbol { name, offset: entry, len, note });
-                for (i, range) in steps {
+                let (name, len) = (format!("entry{of}"), asm.here() - entry.offset);
+                symbols.push(Symbol { name, offset: entry.offset, len, note: "context in rdi".into() });
+                for (i, range) in entry.steps {
                     let name = format!("step {i}{of}: {}: {}", plan.steps[i].layer, plan.steps[i].what);
                     symbols.push(Symbol { name, offset: range.start, len: range.len(), note: String::new() });
                 }
-                entries.push(entry);
+                entries.push(entry.offset);
             }
         }
         let bytes =

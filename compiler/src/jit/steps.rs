@@ -20,19 +20,27 @@ use std::ops::Range;
 const SAVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
+/// An entry function.
+pub(super) struct Entry {
+    /// Of its first byte.
+    pub(super) offset: usize,
+    /// Steps it has a part in, with the range of their code.
+    pub(super) steps: Steps,
+}
+
 /// Steps by number, each with the range of its code.
 type Steps = Vec<(usize, Range<usize>)>;
 
-/// Emits an entry function for the tasks of each image and of all images; gives its offset and the range of each step's code.
+/// Emits an entry function for the tasks of each image and of all images.
 pub(super) fn emit(
     asm: &mut Asm,
     plan: &Plan,
     tasks: &Tasks,
     kernels: &[Emitted],
     profile: bool,
-) -> Result<(usize, Steps), String> {
+) -> Result<Entry, String> {
     asm.align(LINE);
-    let entry = asm.here();
+    let offset = asm.here();
     for r in SAVED {
         asm.r(Code::Push_r64, r);
     }
@@ -71,7 +79,7 @@ pub(super) fn emit(
         asm.r(Code::Pop_r64, r);
     }
     asm.op0(Code::Retnq);
-    Ok((entry, steps))
+    Ok(Entry { offset, steps })
 }
 
 /// Emits tasks; adds the range of each step's code.

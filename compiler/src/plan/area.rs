@@ -124,6 +124,7 @@ impl Reach {
         self.over(call, param, deed, grid.collect())
     }
 
+    /// The same over some loops of the grid.
     fn over(&self, call: &Call, param: ParamId, deed: Deed, mut grid: Vec<(i128, i128)>) -> Option<Area<'_>> {
         let accesses = match deed {
             Deed::Written => &self.writes[param],
@@ -149,13 +150,9 @@ impl Reach {
     pub(super) fn parallel(&self, call: &Call, dim: usize) -> bool {
         let n = call.args.len();
         let rest = |p: ParamId, deed| {
-            let dims = call.grid.iter().enumerate().filter(|d| d.0 != dim);
-            self.over(
-                call,
-                p,
-                deed,
-                dims.map(|(_, d)| (i128::from(d.advance[p]), d.extent as i128)).collect(),
-            )
+            let others = call.grid.iter().enumerate().filter(|d| d.0 != dim);
+            let others = others.map(|(_, d)| (i128::from(d.advance[p]), d.extent as i128));
+            self.over(call, p, deed, others.collect())
         };
         let GridDim { extent, advance } = &call.grid[dim];
         (0..n).flat_map(|w| (0..n).map(move |t| (w, t))).all(|(w, t)| {

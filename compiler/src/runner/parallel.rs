@@ -239,20 +239,22 @@ impl Memory<'_> {
         let (inputs, outputs) = self.tensors.split_at(self.inputs);
         let input = |k: usize| {
             let (start, len) = inputs[k].images(&images);
-            match inputs[k].dtype {
-                // SAFETY: the caller's.
-                Dtype::F32 => TensorRef::F32(unsafe { from_raw_parts(start.cast(), len) }),
-                // SAFETY: the caller's.
-                Dtype::U8 => TensorRef::U8(unsafe { from_raw_parts(start, len) }),
+            // SAFETY: the caller's.
+            unsafe {
+                match inputs[k].dtype {
+                    Dtype::F32 => TensorRef::F32(from_raw_parts(start.cast(), len)),
+                    Dtype::U8 => TensorRef::U8(from_raw_parts(start, len)),
+                }
             }
         };
         let output = |k: usize| {
             let (start, len) = outputs[k].images(&images);
-            match outputs[k].dtype {
-                // SAFETY: the caller's.
-                Dtype::F32 => TensorMut::F32(unsafe { from_raw_parts_mut(start.cast(), len) }),
-                // SAFETY: the caller's.
-                Dtype::U8 => TensorMut::U8(unsafe { from_raw_parts_mut(start, len) }),
+            // SAFETY: the caller's.
+            unsafe {
+                match outputs[k].dtype {
+                    Dtype::F32 => TensorMut::F32(from_raw_parts_mut(start.cast(), len)),
+                    Dtype::U8 => TensorMut::U8(from_raw_parts_mut(start, len)),
+                }
             }
         };
         let no_input = || TensorRef::U8(&[]);
