@@ -161,7 +161,7 @@ impl Model for Parallel {
     ) -> std::result::Result<(), RunError> {
         check_run(self, inputs, outputs, arena)?;
         self.share(inputs, outputs, arena, |memory| {
-            for share in self.own.iter().flat_map(|_| 0..self.threads) {
+            for share in 0..self.threads {
                 // SAFETY: checked; one share after the other.
                 unsafe { self.run_own(share, memory) }
             }
