@@ -147,6 +147,11 @@ fn bench_reports_one_object_per_mode() {
         assert_eq!((batch, threads, runs), (&4.into(), &2.into(), &12.into()));
     }
     // The default of a .qgraph is int8; figures per image do not depend on the batch.
+    // One image on two threads, three images on two: both share what does not divide.
+    for line in ["--threads 2", "--threads 2 --batch 3"] {
+        let rows = qgraph(dir.path(), &format!("bench digits.qgraph --iters 3 {line} --json")).json();
+        assert_eq!(rows[0]["threads"], 2, "{rows}");
+    }
     let int8 = qgraph(dir.path(), "bench digits.qgraph --iters 3 --json").json();
     assert_eq!((int8.as_array().unwrap().len(), &int8[0]["mode"]), (1, &"int8".into()));
     assert_eq!(int8[0]["gmac"], rows[2]["gmac"]);
@@ -157,7 +162,7 @@ fn bench_reports_one_object_per_mode() {
     for (line, words) in [
         ("--modes float", vec!["--modes", "naive, fused, int8"]),
         ("--modes fused", vec!["run: digits.qgraph: --modes", "bench the .onnx"]),
-        ("--threads 2", vec!["run: --threads", "multiple of 2"]),
+        ("--threads 65", vec!["--threads"]),
         ("--batch 0", vec!["--batch"]),
         ("--iters 0", vec!["--iters"]),
         ("--engine eval", vec!["run: --engine eval", "use jit or interp"]),

@@ -102,10 +102,6 @@ pub(crate) fn main(args: &Args) -> Done {
         return Err(Error::new(Stage::Run, "--engine eval", message));
     }
     let (batch, threads) = (usize::from(args.batch), usize::from(args.threads));
-    if !batch.is_multiple_of(threads) {
-        let message = format!("threads share the images of a batch: --batch must be a multiple of {threads}");
-        return Err(Error::new(Stage::Run, "--threads", message));
-    }
     let modes = match (&model, args.modes.is_empty()) {
         (_, false) => args.modes.clone(),
         (Model::Float(_), true) => vec![Mode::Naive, Mode::Fused, Mode::Int8],
