@@ -136,6 +136,9 @@ pub(super) fn everything() -> QGraph {
     let table: Vec<u8> = (0..=255u8).map(|q| q.wrapping_mul(7)).collect();
     let table = b.add_blob_u8("table", &[256], &table);
     quantized.push(b.add_op("table", QOp::Table(table), &[q], &image, u));
+    let tables: Vec<u8> = (0..1024).map(|k| (k * 5 / 4) as u8).collect();
+    let tables = b.add_blob_u8("tables", &[4, 256], &tables);
+    quantized.push(b.add_op("tables", QOp::Table(tables), &[q], &image, u));
 
     let constant = b.add_blob_u8("constant", &[4, 1, 6], &[9; 24]);
     let k = b.add_op("constant", QOp::Constant(constant), &[], &[4, 1, 6], byte(0.2, 3));

@@ -244,6 +244,7 @@ fn rules_of_operations_are_named() {
     says("affine f32", "/op/Affine/scale", json!(0), "scale");
     says("prelu", "/op/PRelu", json!(0), "slope");
     says("table", "/op/Table", json!(0), "table");
+    says("tables", "/op/Table", json!(0), "table");
     says("add", "/op/Add/a", json!(-0.5), "outside 2^-64");
     says("add", "/op/Add/b", json!(0.0), "outside 2^-64");
     says("mul", "/op/Mul/scale", json!(0.1), "21 significant bits");

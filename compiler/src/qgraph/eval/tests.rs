@@ -132,6 +132,13 @@ fn table_looks_up() {
         QOp::Table(b.add_blob_u8("t", &[256], &table))
     });
     assert_eq!(y, u(&[255, 254, 0]));
+    // One for each channel.
+    let tables: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+    let x = u(&[0, 1, 2, 3, 4, 5, 6, 7]);
+    let y = run(&[(&[2, 2, 1, 2], BYTE, &x)], &[2, 2, 1, 2], BYTE, |b| {
+        QOp::Table(b.add_blob_u8("t", &[2, 256], &tables))
+    });
+    assert_eq!(y, u(&[0, 1, 253, 252, 4, 5, 249, 248]));
 }
 
 #[test]
