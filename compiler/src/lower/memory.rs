@@ -318,19 +318,18 @@ impl Analysis<'_> {
             }
         }
         let mut storage = vec![None; count];
+        // Per root, the first node that writes a member and the last that reads one.
+        let mut lives = vec![(usize::MAX, 0); count];
+        for v in 0..count {
+            let (first, last) = &mut lives[self.sharing.root(v).0];
+            *first = (*first).min(self.producer[v].unwrap_or(0));
+            *last = (*last).max(self.last[v]);
+        }
         let mut places = Vec::with_capacity(count);
         for v in 0..count {
             let (root, offset) = self.sharing.root(v);
             let direct = if keep_values { None } else { self.writes_output(root) };
-            let members = (0..count).filter(|&m| self.sharing.root(m).0 == root);
-            let (mut first, mut last) = (usize::MAX, 0);
-            for m in members {
-                first = first.min(self.producer[m].unwrap_or(0));
-                last = last.max(self.last[m]);
-            }
-            if keep_values {
-                (first, last) = (0, g.nodes.len());
-            }
+            let (first, last) = if keep_values { (0, g.nodes.len()) } else { lives[root] };
             let images = |shape: &[usize]| {
                 let mut shape = shape.to_vec();
                 if let (true, Some(n)) = (first >= tail, shape.first_mut()) {
