@@ -9,9 +9,10 @@ use crate::lower::Options;
 use crate::plan::Plan;
 use crate::plan::interp::Interpreter;
 use crate::qgraph::eval::Data;
-use crate::qgraph::{QGraph, QType, eval};
+use crate::qgraph::{QGraph, QType, QValue, eval};
 use crate::target::Target;
 use qgraph_runtime::{Model, Pool, RunError, TensorMut, TensorRef};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 mod parallel;
@@ -74,6 +75,8 @@ enum Ready {
 pub struct Runner {
     ready: Ready,
     keep_values: bool,
+    /// Values that hold multiples, by name.
+    multiples: HashMap<String, QValue>,
     outputs: Vec<Vec<f32>>,
 }
 
@@ -92,6 +95,8 @@ impl Runner {
         threads: usize,
     ) -> Result<Runner> {
         let keep_values = options.keep_values;
+        let multiples = graph.values.iter().filter(|v| keep_values && !v.factors.is_empty());
+        let multiples = multiples.map(|v| (v.name.clone(), v.clone())).collect();
         if engine == Engine::Eval {
             for (what, one) in [("batch", options.batch == 1), ("threads", threads == 1)] {
                 if !one {
@@ -100,13 +105,13 @@ impl Runner {
                 }
             }
             let ready = Ready::Evaluated { graph: Box::new(graph.clone()), values: Vec::new() };
-            return Ok(Runner { ready, keep_values, outputs: Vec::new() });
+            return Ok(Runner { ready, keep_values, multiples, outputs: Vec::new() });
         }
         let model = Parallel::new(graph, engine, target, options, threads)?;
         let pool = pool(threads)?;
         let arena = Bytes::zeroed(model.arena_bytes());
         let outputs = (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect();
-        Ok(Runner { ready: Ready::Compiled { model, pool, arena }, keep_values, outputs })
+        Ok(Runner { ready: Ready::Compiled { model, pool, arena }, keep_values, multiples, outputs })
     }
 
     /// The plan, unless the evaluator runs.
@@ -155,19 +160,25 @@ impl Runner {
         Ok(&self.outputs)
     }
 
-    /// Shows every value of the last run, as real numbers, dense row-major in its logical shape. Only after
+    /// Shows every value of the last run, as real numbers of the float graph, dense row-major in its logical shape. Only after
     /// [`Options::keep_values`].
     pub fn values(&self, mut see: impl FnMut(&str, &[f32])) {
         if !self.keep_values {
             return;
         }
+        let mut see = |name: &str, mut held: Vec<f32>| {
+            if let Some(value) = self.multiples.get(name) {
+                value.divide(&mut held);
+            }
+            see(name, &held);
+        };
         match &self.ready {
             Ready::Compiled { model, arena, .. } => {
                 for place in &model.plan().places {
-                    see(&place.name, &place.read_f32(arena));
+                    see(&place.name, place.read_f32(arena));
                 }
             }
-            Ready::Evaluated { values, .. } => values.iter().for_each(|(name, v)| see(name, v)),
+            Ready::Evaluated { values, .. } => values.iter().for_each(|(name, v)| see(name, v.clone())),
         }
     }
 }

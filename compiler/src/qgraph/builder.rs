@@ -32,8 +32,13 @@ impl Builder {
 
     /// A new value: unique name, logical shape, element type. Exactly one node (or [`Builder::add_input`]) must produce it.
     pub fn add_value(&mut self, name: impl Into<String>, shape: &[usize], ty: QType) -> QValueId {
-        self.values.push(QValue { name: name.into(), shape: shape.to_vec(), ty });
+        self.values.push(QValue { name: name.into(), shape: shape.to_vec(), ty, factors: Vec::new() });
         QValueId(self.values.len() as u32 - 1)
+    }
+
+    /// What the channels of `value` are multiples by: see [`QValue::factors`].
+    pub fn set_factors(&mut self, value: QValueId, factors: &[f32]) {
+        self.values[value.0 as usize].factors = factors.to_vec();
     }
 
     /// A new f32 value that the caller gives; inputs stand in the order of these calls.

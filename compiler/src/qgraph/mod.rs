@@ -56,6 +56,23 @@ pub struct QValue {
     /// Element type.
     #[serde(rename = "type")]
     pub ty: QType,
+    /// What each channel (axis 1) holds is so many times the float graph's value; empty if all channels hold the value itself. Only reports
+    /// need this: what computes and what reads the value has it in its constants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<f32>,
+}
+
+impl QValue {
+    /// Turns what the value holds, dense row-major, into the float graph's value.
+    pub fn divide(&self, held: &mut [f32]) {
+        if !self.factors.is_empty() {
+            let inner = self.shape[2..].iter().product::<usize>().max(1);
+            for (i, channel) in held.chunks_mut(inner).enumerate() {
+                let factor = self.factors[i % self.factors.len()];
+                channel.iter_mut().for_each(|x| *x /= factor);
+            }
+        }
+    }
 }
 
 /// Element type of a blob.

@@ -51,7 +51,11 @@ struct Declared<'a>(&'a QGraph, QValueId);
 impl Display for Declared<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let v = self.0.value(self.1);
-        write!(f, "{}: {} {:?}", v.name, v.ty, v.shape)
+        write!(f, "{}: {} {:?}", v.name, v.ty, v.shape)?;
+        if let Some(most) = v.factors.iter().copied().reduce(f32::max) {
+            write!(f, " of multiples up to {most}")?;
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 use super::decide::Run;
 use super::elementwise::{finite_clip, table, tables};
 use super::emit::{Emit, IMAGE};
+use super::equalize::Multiples;
 use super::transposed::{self, Phases};
 use super::weights::{self, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Op, Tensor, Unary, ValueId};
@@ -214,10 +215,15 @@ impl Layer<'_> {
             if last { e.define(output, grid) } else { e.value(label, &self.shape, ty) }
         };
         let plain = matches!(self.finish, Finish::None);
+        let multiples = e.scales.multiples(output);
         let mut result = match function {
             Some(_) => {
                 let ty = sum_grid.map_or(QType::F32, |g| g.ty());
-                e.value(&format!("{name}/pre"), &self.shape, ty)
+                let sum = e.value(&format!("{name}/pre"), &self.shape, ty);
+                if let Some(before) = multiples.and_then(|m| m.before.as_ref()) {
+                    e.builder.set_factors(sum, before);
+                }
+                sum
             }
             None => make(e, plain, &format!("{name}{suffix}"), ty),
         };
@@ -228,9 +234,11 @@ impl Layer<'_> {
             let op = match (sum_grid, grid) {
                 (Some(from), Some(to)) => {
                     let name = format!("{node_name}/table");
-                    QOp::Table(match e.scales.channel_tables(output) {
-                        Some(factors) => tables(e, &name, from, to, f, factors),
-                        None => table(e, &name, from, to, f),
+                    QOp::Table(match multiples {
+                        Some(Multiples { before: Some(before), after }) => {
+                            tables(e, &name, from, to, f, [before, after])
+                        }
+                        _ => table(e, &name, from, to, f),
                     })
                 }
                 _ => QOp::Unary(finite_clip(f)),

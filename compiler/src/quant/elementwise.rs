@@ -6,7 +6,6 @@
 use super::conv::ratio;
 use super::decide::{Run, scalar_slope};
 use super::emit::Emit;
-use super::equalize::ChannelFactors;
 use super::ranges::Grid;
 use crate::graph::{Binary, Graph, Node, Op, Unary, ValueId};
 use crate::qgraph::{BlobId, FloatBinary, QOp, QValueId};
@@ -239,22 +238,21 @@ pub(super) fn table(e: &mut Emit<'_>, name: &str, from: Grid, to: Grid, f: Unary
     e.builder.add_blob_u8(name, &[256], &bytes)
 }
 
-/// The function as a table for each channel, between multiples of what it takes and gives.
+/// The function as a table for each channel, between multiples of what it takes and gives, by these factors.
 pub(super) fn tables(
     e: &mut Emit<'_>,
     name: &str,
     from: Grid,
     to: Grid,
     f: Unary,
-    factors: &ChannelFactors,
+    [before, after]: [&[f32]; 2],
 ) -> BlobId {
-    let channels = factors.before.iter().zip(&factors.after);
     let channel = |(before, after): (&f32, &f32)| {
         let (before, after) = (*before, *after);
         (0..=255).map(move |q| to.quantize(f.eval(from.dequantize(q) / before) * after))
     };
-    let bytes: Vec<u8> = channels.flat_map(channel).collect();
-    e.builder.add_blob_u8(name, &[factors.before.len(), 256], &bytes)
+    let bytes: Vec<u8> = before.iter().zip(after).flat_map(channel).collect();
+    e.builder.add_blob_u8(name, &[before.len(), 256], &bytes)
 }
 
 /// A table that moves a value to another grid.

@@ -110,6 +110,9 @@ impl<'a> Emit<'a> {
             Some(_) | None => value.name.clone(),
         };
         let id = self.value(&name, &value.shape, grid.map_or(QType::F32, Grid::ty));
+        if let Some(multiples) = self.scales.multiples(v) {
+            self.builder.set_factors(id, &multiples.after);
+        }
         let forms = if grid.is_some() { &mut self.u8s } else { &mut self.f32s };
         forms[v.0 as usize] = Some(id);
         id

@@ -5,8 +5,8 @@
 //! doubled as often as it fits ([`Profile::headroom`]), by what computes it, and halved again by what reads it: all of these have
 //! weights for each channel. Factors are powers of two: weights keep their bits.
 //!
-//! Holds: within the observed ranges the new graph computes what the old one did; beyond them it saturates, as grids do. Values that now
-//! hold multiples are renamed, for reports compare values by name. Values that anything else reads or computes are left as they are.
+//! Holds: within the observed ranges the new graph computes what the old one did; beyond them it saturates, as grids do. Values that anything
+//! else reads or computes are left as they are. Those that now hold multiples say so ([`Multiples`]), for reports show what they stand for.
 
 use super::decide::{Decisions, Run};
 use super::ranges::{Classes, Grid, told_apart};
@@ -26,13 +26,14 @@ const UNEVEN: u8 = 3;
 pub(super) struct Equalized {
     pub(super) graph: Graph,
     pub(super) profile: Profile,
-    /// Values that one table for each channel gives.
-    pub(super) tables: HashMap<ValueId, ChannelFactors>,
+    pub(super) multiples: HashMap<ValueId, Multiples>,
 }
 
-/// The channels of a value are multiples `after` of what the activation gives, which takes multiples `before` of what it should.
-pub(super) struct ChannelFactors {
-    pub(super) before: Vec<f32>,
+/// The factors of a value's channels.
+pub(super) struct Multiples {
+    /// Of the sum before the activation, if a table for each channel turns these into those of the value.
+    pub(super) before: Option<Vec<f32>>,
+    /// Of the value itself.
     pub(super) after: Vec<f32>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct ChannelFactors {
 pub(super) fn equalize(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Equalized {
     let (mut graph, mut profile) = (graph.clone(), profile.clone());
     let factors = factors(&graph, &profile, decisions);
-    let mut tables = HashMap::new();
+    let mut sums = HashMap::new();
     for k in 0..graph.nodes.len() {
         let node = &graph.nodes[k];
         let of = |v: Option<&ValueId>| v.and_then(|v| factors[v.0 as usize].as_deref());
@@ -48,33 +49,27 @@ pub(super) fn equalize(graph: &Graph, profile: &Profile, decisions: &Decisions) 
         if before.is_none() && after.is_none() {
             continue;
         }
-        let table = after.and_then(|after| table(&graph, &mut profile, node, after));
-        // The layer computes what its table takes.
-        let sum = table.as_ref().map_or(after, |t| Some(&t.before));
-        for (position, tensor) in rescaled(&graph, node, before, sum) {
+        let sum = after.and_then(|after| sum(&graph, &mut profile, node, after));
+        for (position, tensor) in rescaled(&graph, node, before, sum.as_deref().or(after)) {
             let name = graph.value(graph.nodes[k].inputs[position]).name.clone();
             let id = graph.add_constant(format!("{name}/equalized"), tensor);
             graph.nodes[k].inputs[position] = id;
         }
-        tables.extend(table.map(|t| (graph.nodes[k].output, t)));
+        sums.extend(sum.map(|factors| (graph.nodes[k].output, factors)));
     }
-    for (v, factors) in factors.iter().enumerate() {
-        let Some(factors) = factors else { continue };
-        let value = graph.value_mut(ValueId(v as u32));
-        let name = format!("{}/equalized", value.name);
-        if let Some(range) = profile.ranges.remove(&value.name) {
-            profile.ranges.insert(name.clone(), spread(range, factors));
+    let mut multiples = HashMap::new();
+    for (v, factors) in factors.into_iter().enumerate() {
+        let (v, Some(after)) = (ValueId(v as u32), factors) else { continue };
+        if let Some(range) = profile.ranges.get_mut(&graph.value(v).name) {
+            *range = spread(*range, &after);
         }
-        if let Some(range) = profile.ranges.remove(&format!("{}/pre", value.name)) {
-            profile.ranges.insert(format!("{name}/pre"), range);
-        }
-        value.name = name;
+        multiples.insert(v, Multiples { before: sums.remove(&v), after });
     }
-    Equalized { graph, profile, tables }
+    Equalized { graph, profile, multiples }
 }
 
-/// The factors before the tables of a node that has one for each channel; in `profile` the range of its sum becomes that of their multiples.
-fn table(graph: &Graph, profile: &mut Profile, node: &Node, after: &[f32]) -> Option<ChannelFactors> {
+/// The factors of the sum of a node that has a table for each channel; its range in `profile` becomes that of the multiples.
+fn sum(graph: &Graph, profile: &mut Profile, node: &Node, after: &[f32]) -> Option<Vec<f32>> {
     let f = node.op.epilogue()?.activation.filter(|f| is_gated(*f))?;
     let name = &graph.value(node.output).name;
     let to = Grid::spanning(spread(*profile.ranges.get(name)?, after), 0.0);
@@ -95,7 +90,7 @@ fn table(graph: &Graph, profile: &mut Profile, node: &Node, after: &[f32]) -> Op
         least = least.min(end * *factor);
     }
     *sum = Range { min: least, max: sum.max };
-    Some(ChannelFactors { before, after: after.to_vec() })
+    Some(before)
 }
 
 /// The range of a value whose channels have been multiplied until they fill half its extent. If it has both signs, any channel may be the

@@ -44,10 +44,11 @@ pub use summary::{Placement, summary};
 pub fn quantize(graph: &Graph, profile: &Profile) -> Result<QGraph> {
     check(graph)?;
     profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
-    let Equalized { graph, profile, tables } = equalize::equalize(graph, profile, &Decisions::integer(graph));
+    let Equalized { graph, profile, multiples } =
+        equalize::equalize(graph, profile, &Decisions::integer(graph));
     // The same as before, for other constants.
     let decisions = Decisions::integer(&graph);
-    let scales = Scales::new(&graph, &profile, &decisions, tables)?;
+    let scales = Scales::new(&graph, &profile, &decisions, multiples)?;
     lower(&graph, &decisions, &scales, profile.preprocess)
 }
 

@@ -8,7 +8,7 @@
 
 use super::decide::{Decisions, Run};
 use super::elementwise::Channel;
-use super::equalize::ChannelFactors;
+use super::equalize::Multiples;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
@@ -73,8 +73,7 @@ pub(super) struct Scales {
     value: Vec<Option<Grid>>,
     /// Of sums that a table follows, by the node's output.
     pre: Vec<Option<Grid>>,
-    /// Where a table follows for each channel: the factors, by the node's output.
-    tables: HashMap<ValueId, ChannelFactors>,
+    multiples: HashMap<ValueId, Multiples>,
     rescaled: HashSet<(usize, usize)>,
 }
 
@@ -82,7 +81,7 @@ impl Scales {
     /// For a graph without u8 values.
     pub(super) fn none(graph: &Graph) -> Self {
         let none = vec![None; graph.values.len()];
-        Scales { value: none.clone(), pre: none, tables: HashMap::new(), rescaled: HashSet::new() }
+        Scales { value: none.clone(), pre: none, multiples: HashMap::new(), rescaled: HashSet::new() }
     }
 
     /// Grid of a value.
@@ -95,9 +94,9 @@ impl Scales {
         self.pre[v.0 as usize].ok_or_else(|| format!("value {} has no range before activation", v.0))
     }
 
-    /// The factors of a value's channels and of the sums before its activation, if they have a table each.
-    pub(super) fn channel_tables(&self, v: ValueId) -> Option<&ChannelFactors> {
-        self.tables.get(&v)
+    /// The factors of a value's channels, if it holds multiples.
+    pub(super) fn multiples(&self, v: ValueId) -> Option<&Multiples> {
+        self.multiples.get(&v)
     }
 
     /// True if operand `position` of concatenation `node` has a grid of its own.
@@ -110,7 +109,7 @@ impl Scales {
         graph: &Graph,
         profile: &Profile,
         decisions: &Decisions,
-        tables: HashMap<ValueId, ChannelFactors>,
+        multiples: HashMap<ValueId, Multiples>,
     ) -> Result<Self> {
         let mut observed = Observed { graph, profile, missing: vec![] };
         let mut sums = Vec::new();
@@ -185,7 +184,7 @@ impl Scales {
         Error::all(Stage::Quantize, observed.missing)?;
 
         let none = vec![None; graph.values.len()];
-        let mut scales = Scales { value: none.clone(), pre: none, tables, rescaled };
+        let mut scales = Scales { value: none.clone(), pre: none, multiples, rescaled };
         scales.settle(graph, decisions, &mut classes, &ranges, &sums);
         Ok(scales)
     }
@@ -229,7 +228,7 @@ impl Scales {
             let node = &graph.nodes[sum.node];
             let out = node.output.0 as usize;
             let Some(to) = self.value[out] else { continue };
-            let range = match self.tables.contains_key(&node.output) {
+            let range = match self.multiples(node.output).is_some_and(|m| m.before.is_some()) {
                 true => sum.range,
                 false => told_apart(sum.function, sum.range, to),
             };

@@ -140,6 +140,8 @@ pub(super) fn everything() -> QGraph {
     let tables = b.add_blob_u8("tables", &[4, 256], &tables);
     quantized.push(b.add_op("tables", QOp::Table(tables), &[q], &image, u));
 
+    b.set_factors(quantized[quantized.len() - 1], &[1.0, 4.0, 0.5, 1.0]);
+
     let constant = b.add_blob_u8("constant", &[4, 1, 6], &[9; 24]);
     let k = b.add_op("constant", QOp::Constant(constant), &[], &[4, 1, 6], byte(0.2, 3));
     let add = QOp::Add { a: 0.5, b: -0.25, k: 12.5, lo: 1, hi: 254 };

@@ -269,4 +269,12 @@ fn rules_of_operations_are_named() {
     says("softmax", "/op/Softmax/axis", json!(4), "no axis 4");
     says("normalize", "/op/Lrn/size", json!(0), "size");
     says("constant", "/op/Constant", json!(0), "constant");
+
+    let at = graph.values.iter().position(|v| v.name == "tables").unwrap();
+    for (factors, what) in [(json!([1.0]), "1 factors"), (json!([1.0, 0.0, 1.0, 1.0]), "a factor is 0")] {
+        let mut json = json.clone();
+        *json.pointer_mut(&format!("/values/{at}/factors")).unwrap() = factors;
+        let message = try_file(&json, &data).unwrap_err().to_string();
+        assert!(message.contains("tables") && message.contains(what), "{message}");
+    }
 }

@@ -70,6 +70,14 @@ fn form(graph: &QGraph, problems: &mut Vec<Problem>) {
         {
             say(&v.name, format!("scale {scale} is not a normal positive number"));
         }
+        if !v.factors.is_empty() {
+            if v.shape.get(1) != Some(&v.factors.len()) {
+                say(&v.name, format!("{} factors for the channels of {:?}", v.factors.len(), v.shape));
+            }
+            if let Some(f) = v.factors.iter().find(|f| !(f.is_normal() && **f > 0.0)) {
+                say(&v.name, format!("a factor is {f}, not a normal positive number"));
+            }
+        }
     }
     if let Some(p) = &graph.preprocess
         && let Err(e) = preprocess(p)
