@@ -97,3 +97,33 @@ fn fully_connected_layers_run_for_the_whole_batch() {
         assert_batch_equal(&graph, &images, "classifier");
     }
 }
+
+#[test]
+fn narrow_depthwise_layers_fold_their_pixels() {
+    let mut folded = 0;
+    for (k, channels) in [3, 5, 8, 12, 16, 24, 32].into_iter().enumerate() {
+        for (kernel, pad) in [([3, 3], 1), ([5, 5], 2), ([1, 2], 0), ([2, 7], 3)] {
+            for (width, residual) in [(8, true), (12, false), (16, true), (19, false)] {
+                let case = ConvCase {
+                    channels,
+                    outputs: channels,
+                    groups: channels,
+                    window: Window { kernel, strides: [1, 1], dilations: [1, 1], pads: [pad; 4] },
+                    residual,
+                    to_float: false,
+                    sane: true,
+                };
+                let mut m = Maker::new(k as u64);
+                // So wide that the result has `width` columns.
+                let x = m.input(&[1, channels, 7, width + kernel[1] - 1 - 2 * pad]);
+                let r = m.conv(x, &ConvCase { residual: false, ..case.clone() }, None);
+                let y = m.conv(x, &case, r).expect("the window fits");
+                let graph = m.finish(&[y]);
+                let plan = plan(&graph, &Target::avx512vnni(), &Options::default());
+                folded += usize::from(plan.kernels.iter().any(|k| k.name.contains("_fold")));
+                assert_equal(&graph, &random_inputs(&graph, 1), "folded");
+            }
+        }
+    }
+    assert!(folded > 40, "only {folded} of 112 layers are folded");
+}

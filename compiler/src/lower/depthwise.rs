@@ -33,14 +33,17 @@ impl Lower<'_> {
         let whole = channels / chunk;
         let parts =
             [(0, whole, chunk), (whole, usize::from(!channels.is_multiple_of(chunk)), channels % chunk)];
+        let fold = self.fold(layer);
         for (first, count, lanes) in parts.into_iter().filter(|p| p.1 > 0) {
             let store = padded(y, lanes);
             if self.slides(layer) {
-                calls.extend(self.sliding(layer, common_at, Chunk { first, count, channels: lanes, store }));
+                let (channels, store) = if fold > 1 { (chunk, chunk) } else { (lanes, store) };
+                let chunk = Chunk { first, count, channels, store, fold };
+                calls.extend(self.sliding(layer, common_at, chunk));
                 continue;
             }
             let table = (first..first + count)
-                .flat_map(|c| self.depthwise_table(layer, c, 0..1))
+                .flat_map(|c| self.depthwise_table(layer, c, 0..1, 1))
                 .collect::<Vec<u8>>();
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
@@ -80,11 +83,20 @@ impl Lower<'_> {
 
     /// Bias, scale, perhaps offset, then weights `[kw][ceil(kh/4)][4 vectors]` of one chunk, in unpacked order. For dots of words,
     /// `[kw][ceil(kh/4)][taps 0 and 2, taps 1 and 3][4 vectors]`.
-    /// Repeated for each shift: the weights of an output row that lies so many rows below.
-    pub(super) fn depthwise_table(&self, layer: &Layer, chunk: usize, shifts: Range<usize>) -> Vec<u8> {
+    /// Repeated for each shift: the weights of an output row that lies so many rows below. With `fold` pixels in a vector, each has its
+    /// part of it.
+    pub(super) fn depthwise_table(
+        &self,
+        layer: &Layer,
+        chunk: usize,
+        shifts: Range<usize>,
+        fold: usize,
+    ) -> Vec<u8> {
         let lanes = self.target.lanes;
         let outputs = layer.outputs();
-        let channel = move |j: usize, lane: usize| chunk * 4 * lanes + 16 * (lane / 4) + 4 * j + lane % 4;
+        let pixel = 4 * lanes / fold;
+        let channel =
+            move |j: usize, lane: usize| chunk * 4 * lanes + (16 * (lane / 4) + 4 * j + lane % 4) % pixel;
         let mut bytes = Vec::new();
         let order = (0..4).flat_map(move |j| (0..lanes).map(move |lane| channel(j, lane)));
         bytes.extend(layer.table(order.clone(), outputs));

@@ -4,6 +4,9 @@
 //! columns: it belongs to as many outputs as the kernel is wide, whose accumulators stay in registers until their last column
 //! has passed. With kernels of three rows, four input rows hold the taps of two output rows, which share the unpacking:
 //! `[k0 k1 k2 0]` are the weights of the upper one, `[0 k0 k1 k2]` of the lower.
+//!
+//! Pixels narrower than a vector are folded: neighbours lie one after the other, so a vector loaded at a column holds that column for one
+//! output and the next column for the next output.
 
 use super::Lower;
 use super::conv::{Dot, Layer};
@@ -26,6 +29,8 @@ pub(super) struct Chunk {
     /// Channels of each that exist, and that may be stored.
     pub(super) channels: usize,
     pub(super) store: usize,
+    /// Neighbouring pixels in a vector: see [`Lower::fold`].
+    pub(super) fold: usize,
 }
 
 /// Output rows that a kernel of `kh` rows makes at once.
@@ -47,6 +52,18 @@ impl Lower<'_> {
             && registers <= self.target.registers
     }
 
+    /// How many neighbouring pixels of a layer that [`Lower::slides`] a vector holds: 1, unless pixels are so narrow that they divide it and
+    /// rows divide into such groups.
+    pub(super) fn fold(&self, layer: &Layer) -> usize {
+        let bytes = self.target.vector_bytes();
+        let pixel = layer.x.layout.pixel();
+        let layouts = [Some(&layer.y), layer.r.as_ref()];
+        let alike = layouts.into_iter().flatten().all(|place| place.layout.pixel() == pixel);
+        let fold = bytes / pixel;
+        let divides = bytes.is_multiple_of(pixel) && layer.map()[1].is_multiple_of(fold.max(1));
+        if self.slides(layer) && alike && divides && layer.outputs() <= pixel { fold } else { 1 }
+    }
+
     /// The calls for some channels of a layer that [`Lower::slides`].
     pub(super) fn sliding(&mut self, layer: &Layer, common_at: At, chunk: Chunk) -> Vec<DraftCall> {
         let target = self.target.clone();
@@ -59,7 +76,8 @@ impl Lower<'_> {
             let kernel = Spec { target: &target, layer, chunk, rows }.kernel();
             let kernel = self.draft.kernel(kernel);
             let chunks = chunk.first..chunk.first + chunk.count;
-            let table = chunks.flat_map(|c| self.depthwise_table(layer, c, 0..rows)).collect::<Vec<u8>>();
+            let table =
+                chunks.flat_map(|c| self.depthwise_table(layer, c, 0..rows, chunk.fold)).collect::<Vec<u8>>();
             let table_bytes = table.len() / chunk.count;
             let table = self.draft.constant(table);
             let bytes = target.vector_bytes();
@@ -101,12 +119,14 @@ impl Spec<'_> {
         let [kh, kw] = self.layer.shape.kernel;
         let ow = self.layer.map()[1];
         let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
-        let kind = format!("{kind}{kh}x{kw}_row{}", self.rows);
-        let name = tile::name(Dot::U8S8, &kind, ow, self.chunk.channels, self.target);
+        let folded = if self.chunk.fold > 1 { format!("_fold{}", self.chunk.fold) } else { String::new() };
+        let kind = format!("{kind}{kh}x{kw}_row{}{folded}", self.rows);
+        let channels = self.chunk.channels / self.chunk.fold;
+        let name = tile::name(Dot::U8S8, &kind, ow, channels, self.target);
         let mut b = KernelBuilder::new(name, self.target.lanes);
         let x = b.param("x", Access::Read);
         let params = Params::declare(&mut b, self.layer.finish);
-        let acc = b.array("acc", 4 * kw * self.rows);
+        let acc = b.array("acc", 4 * self.live() * self.rows);
         let t = Tile { acc, unpack: Unpack::declare(&mut b, self.target) };
         let ending = Ending {
             target: self.target,
@@ -115,35 +135,42 @@ impl Spec<'_> {
             channels: self.chunk.channels,
             store: self.chunk.store,
         };
-        // Columns that begin an output before one ends; then a loop over as many columns as there are sets of accumulators, so that
-        // each set has its turn at the same place; then the rest.
-        let first = kw - 1;
-        let turns = (ow - first) / kw;
+        // Columns that begin an output before one ends; then a loop in which each set of accumulators has one turn, at the same place every
+        // time; then the rest.
+        let (first, turn) = (kw - 1, self.live() * self.chunk.fold);
+        let turns = (ow - first) / turn;
         for column in 0..first {
             self.column(&mut b, t, x, &ending, column, usize::MAX);
         }
         let (px, py) = (self.layer.x.layout.pixel(), self.layer.y.layout.pixel());
         let pr = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
         let by = [(x, px), (params.y, py)].into_iter().chain(params.r.map(|r| (r, pr)));
-        b.loop_(turns, by.map(|(p, pixel)| (p, (kw * pixel) as i64)).collect::<Vec<_>>(), |b| {
-            for column in first..first + kw {
+        b.loop_(turns, by.map(|(p, pixel)| (p, (turn * pixel) as i64)).collect::<Vec<_>>(), |b| {
+            for column in first..first + turn {
                 self.column(b, t, x, &ending, column, usize::MAX);
             }
         });
-        for column in first + turns * kw..ow + kw - 1 {
+        for column in first + turns * turn..ow - self.chunk.fold + kw {
             self.column(&mut b, t, x, &ending, column, ow);
         }
         b.finish()
     }
 
-    /// Input column `column`: begins output `column`, if below `width`, and ends output `column − kw + 1`.
+    /// Sets of accumulators: groups of outputs that have begun and not ended.
+    fn live(&self) -> usize {
+        self.layer.shape.kernel[1].div_ceil(self.chunk.fold)
+    }
+
+    /// Input column `column`: begins output `column`, if below `width`, and ends output `column − kw + 1`, where these are the first of
+    /// their groups.
     fn column(&self, b: &mut KernelBuilder, t: Tile, x: usize, ending: &Ending, column: usize, width: usize) {
         let bytes = self.target.vector_bytes();
         let [kh, kw] = self.layer.shape.kernel;
         let layout = &self.layer.x.layout;
         let groups = kh.div_ceil(4);
-        let set = |output: usize, row: usize| 4 * ((output % kw) * self.rows + row);
-        let exists = |output: usize| output < width;
+        let fold = self.chunk.fold;
+        let set = |output: usize, row: usize| 4 * ((output / fold % self.live()) * self.rows + row);
+        let exists = |output: usize| output < width && output.is_multiple_of(fold);
         if exists(column) {
             for row in 0..self.rows {
                 b.unroll(4, |b, j| {
@@ -152,7 +179,8 @@ impl Spec<'_> {
                 });
             }
         }
-        for group in 0..groups {
+        let users: Vec<usize> = (0..kw).filter(|&k| k <= column && exists(column - k)).collect();
+        for group in (0..groups).filter(|_| !users.is_empty()) {
             let rows = (kh + self.rows - 1 - 4 * group).min(4);
             let load = |row: usize, dst: Reg| {
                 let src = Addr::new(x, (row + 4 * group) * layout.row() + column * layout.pixel());
@@ -160,7 +188,7 @@ impl Spec<'_> {
             };
             // The weights of missing rows are zero.
             t.unpack.dwords(b, rows, load, |b, j, u, _| {
-                for k in (0..kw).filter(|&k| k <= column && exists(column - k)) {
+                for &k in &users {
                     for row in 0..self.rows {
                         let at = weights_at(self.target, self.layer, [row, k, group, 0], j);
                         let s = Addr::new(ending.params.t, at).into();
@@ -169,7 +197,7 @@ impl Spec<'_> {
                 }
             });
         }
-        if let Some(output) = (column + 1).checked_sub(kw) {
+        if let Some(output) = (column + 1).checked_sub(kw).filter(|&o| exists(o)) {
             let at = |row: usize, l: &crate::lower::Layout| row * l.row() + output * l.pixel();
             let r = self.layer.r.as_ref().map(|r| &r.layout);
             let outputs: Vec<_> = (0..self.rows)
