@@ -207,9 +207,17 @@ impl Outputs<'_> {
                 if self.target.lanes > 4 {
                     self.load(b, &self.order, Common::Order);
                 }
-                b.unroll(self.pixels, |b, p| {
-                    self.round(b, p, residual, guard);
-                    self.pack(b, p, lo, hi);
+                let together = self.together();
+                b.unroll(self.pixels / together, |b, g| {
+                    for k in 0..together {
+                        self.round(b, &(g * together + k), residual, guard);
+                    }
+                    self.pack(b, &(g * together), together, lo, hi);
+                });
+                b.unroll(self.pixels % together, |b, p| {
+                    let p = p + self.pixels / together * together;
+                    self.round(b, &p, residual, guard);
+                    self.pack(b, &p, 1, lo, hi);
                 });
             }
             Finish::Dequantize { clamp } => b.unroll(self.pixels, |b, p| {
@@ -229,8 +237,15 @@ impl Outputs<'_> {
         }
     }
 
-    fn reg(&self, p: Var, v: usize) -> Reg {
-        self.acc.at(p * self.vectors + v)
+    fn reg(&self, p: &Affine, v: usize) -> Reg {
+        self.acc.at(p.clone() * self.vectors + v)
+    }
+
+    /// Pixels whose bytes are packed and stored at once: as many as four vectors hold, if they lie one after the other without a gap.
+    fn together(&self) -> usize {
+        let bytes = self.vectors * self.target.lanes;
+        let dense = self.y_step == bytes && self.store == bytes;
+        if dense { (4 / self.vectors).clamp(1, self.pixels) } else { 1 }
     }
 
     /// Vector v of a part of the panel table: 0 bias, 1 scale, 2 offset.
@@ -271,12 +286,12 @@ impl Outputs<'_> {
     }
 
     /// The rest of a pixel's way to integers.
-    fn round(&self, b: &mut KernelBuilder, p: Var, residual: bool, guard: bool) {
+    fn round(&self, b: &mut KernelBuilder, p: &Affine, residual: bool, guard: bool) {
         let lanes = self.target.lanes;
         for v in 0..self.vectors {
             let acc = self.reg(p, v);
             if let (true, Some(r)) = (residual, self.params.r) {
-                let src = Addr::new(r, p * self.r_step + v * lanes);
+                let src = Addr::new(r, p.clone() * self.r_step + v * lanes);
                 let count = lanes.min(self.channels.saturating_sub(v * lanes)).max(1);
                 let scratch = self.scratch.clone();
                 b.op(Instr::LoadU8 { dst: scratch.clone(), src, count });
@@ -297,12 +312,12 @@ impl Outputs<'_> {
         b.op(Instr::MinF32 { dst: acc.clone(), a: acc.clone(), b: hi });
     }
 
-    /// Four vectors of i32 at a time become one of bytes.
-    fn pack(&self, b: &mut KernelBuilder, p: Var, lo: bool, hi: bool) {
+    /// Four vectors of i32 at a time become one of bytes; `pixels` that lie without gaps, from `p`.
+    fn pack(&self, b: &mut KernelBuilder, p: &Affine, pixels: usize, lo: bool, hi: bool) {
         let lanes = self.target.lanes;
-        for group in (0..self.vectors).step_by(4) {
-            let n = (self.vectors - group).min(4);
-            let bytes = self.store.saturating_sub(group * lanes).min(n * lanes);
+        for group in (0..pixels * self.vectors).step_by(4) {
+            let n = (pixels * self.vectors - group).min(4);
+            let bytes = (pixels * self.store).saturating_sub(group * lanes).min(n * lanes);
             if bytes == 0 {
                 break;
             }
@@ -310,7 +325,7 @@ impl Outputs<'_> {
             let lo = lo.then(|| self.common(Common::Lo));
             let hi = hi.then(|| self.common(Common::Hi));
             let src = pack(b, &regs, lo, hi, (lanes > 4).then_some(&self.order));
-            let dst = Addr::new(self.params.y, p * self.y_step + group * lanes);
+            let dst = Addr::new(self.params.y, p.clone() * self.y_step + group * lanes);
             b.op(Instr::Store { dst, src, bytes });
         }
     }
@@ -322,7 +337,7 @@ impl Outputs<'_> {
     fn add_f32(&self, b: &mut KernelBuilder, p: Var) {
         let Some(r) = self.params.r else { return };
         for v in 0..self.vectors {
-            let (acc, scratch) = (self.reg(p, v), self.scratch.clone());
+            let (acc, scratch) = (self.reg(&p.into(), v), self.scratch.clone());
             let src = Addr::new(r, p * self.r_step + v * self.target.vector_bytes());
             if self.valid(v) > 0 {
                 b.op(Instr::Load { dst: scratch.clone(), src, bytes: 4 * self.valid(v) });
@@ -333,7 +348,7 @@ impl Outputs<'_> {
 
     fn store_f32(&self, b: &mut KernelBuilder, p: Var, clamp: bool) {
         for v in 0..self.vectors {
-            let src = self.reg(p, v);
+            let src = self.reg(&p.into(), v);
             if self.valid(v) == 0 {
                 break;
             }
