@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Time qgraph and its peers in turn on one pinned core (or more) and print the table that stands in the README.
 
-usage: compare.py DIR [--models resnet50,mobilenetv2,…] [--batch N] [--threads N] [--rounds N] [--float]
+usage: compare.py DIR [--models resnet50,mobilenetv2,…] [--batch N] [--threads N] [--rounds N] [--float | --chart]
 
 DIR was made by ../shared/peers/setup.sh: a Python environment with ONNX Runtime and OpenVINO, float models NAME.onnx and their int8
 forms NAME.int8.onnx. Every round runs each engine once, one after the other; a cell is the median over rounds of the medians, and
-the ratio is that of the medians. `cargo build --release` first."""
+the ratio is that of the medians. --chart leaves the peers out and shows what fusing and quantizing bring: qgraph's own unfused, fused and
+int8 networks. `cargo build --release` first."""
 import argparse
 import datetime
 import json
@@ -39,6 +40,21 @@ def images_per_s(engine, folder, model, mode, args):
     return row["images_per_s_median"], None
 
 
+def chart(folder, models, args):
+    """Rows of a table: unfused float, fused float, int8, images per second and as multiples of the first."""
+    print("| network | naive | fused | int8 | naive : fused : int8 | int8 / fused |\n|---|---|---|---|---|---|")
+    for model in models:
+        options = ["--shape", "data=1x3x224x224", "--modes", "naive,fused,int8", "--json"]
+        size = ["--batch", args.batch, "--threads", args.threads, "--iters", args.iters]
+        rounds = []
+        for _ in range(args.rounds):
+            rows = call([QGRAPH, "bench", folder / f"{model}.onnx", *options, *size], args.threads)
+            rounds.append([row["images_per_s_median"] for row in rows])
+        naive, fused, int8 = (statistics.median(r) for r in zip(*rounds))
+        multiples = f"1 : {fused / naive:.2f} : {int8 / naive:.2f}"
+        print(f"| {model} | {naive:.1f} | {fused:.1f} | {int8:.1f} | {multiples} | {int8 / fused:.2f} |")
+
+
 def versions(folder):
     code = "import onnxruntime, openvino; print(onnxruntime.__version__, openvino.__version__.split('-')[0])"
     python = folder / "venv/bin/python"
@@ -61,7 +77,10 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--iters", type=int, default=20)
     p.add_argument("--float", action="store_true", help="the fused float networks, too")
+    p.add_argument("--chart", action="store_true", help="qgraph alone: unfused, fused, int8")
     args = p.parse_args()
+    if args.chart:
+        return chart(args.folder, args.models.split(","), args)
     ort, openvino = versions(args.folder)
     rows = []
     for model in args.models.split(","):
