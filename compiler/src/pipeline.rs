@@ -88,7 +88,7 @@ pub enum Emit {
     Plan,
     /// The kernels.
     Kernels,
-    /// Machine code of the kernels and steps.
+    /// Machine code of the kernels and steps, as text for an assembler.
     Asm,
 }
 
@@ -100,7 +100,7 @@ pub fn emit(plan: Plan, what: Emit) -> Result<String> {
         #[cfg(feature = "jit")]
         Emit::Asm => {
             let code = crate::jit::Code::assemble(&plan, &crate::jit::Options::default())?;
-            Ok(code.disassemble_all())
+            Ok(code.assembly(&plan.name))
         }
         #[cfg(not(feature = "jit"))]
         Emit::Asm => Err(crate::Error::new(crate::Stage::Jit, "", "built without the feature `jit`")),

@@ -39,20 +39,7 @@ impl Code {
             let _ = write!(out, "  ; {}", symbol.note);
         }
         out.push('\n');
-        let mut formatter = IntelFormatter::with_options(
-            Some(Box::new(Names { code: self.names(), targets: targets.clone() })),
-            None,
-        );
-        let options = formatter.options_mut();
-        options.set_hex_prefix("0x");
-        options.set_hex_suffix("");
-        options.set_uppercase_hex(false);
-        options.set_small_hex_numbers_in_decimal(true);
-        options.set_space_after_operand_separator(true);
-        options.set_memory_size_options(MemorySizeOptions::Minimal);
-        options.set_show_branch_size(false);
-        options.set_signed_immediate_operands(true);
-        options.set_rip_relative_addresses(false);
+        let mut formatter = formatter(Box::new(Names { code: self.names(), targets: targets.clone() }));
         let mut text = String::new();
         for instruction in &code {
             if let Ok(label) = targets.binary_search(&instruction.ip()) {
@@ -68,6 +55,22 @@ impl Code {
     fn names(&self) -> Vec<(u64, String)> {
         self.symbols.iter().map(|s| (s.offset as u64, s.name.clone())).collect()
     }
+}
+
+/// Intel syntax with the least punctuation, in the spelling that assemblers take, too.
+pub(super) fn formatter(names: Box<dyn SymbolResolver>) -> IntelFormatter {
+    let mut formatter = IntelFormatter::with_options(Some(names), None);
+    let options = formatter.options_mut();
+    options.set_hex_prefix("0x");
+    options.set_hex_suffix("");
+    options.set_uppercase_hex(false);
+    options.set_small_hex_numbers_in_decimal(true);
+    options.set_space_after_operand_separator(true);
+    options.set_memory_size_options(MemorySizeOptions::Minimal);
+    options.set_show_branch_size(false);
+    options.set_signed_immediate_operands(true);
+    options.set_rip_relative_addresses(false);
+    formatter
 }
 
 /// Names what instructions refer to.

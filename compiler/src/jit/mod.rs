@@ -8,7 +8,7 @@
 //! - `codes`: instructions in the encodings of the targets;
 //! - `pointers`: how pointer registers move with loops and grids;
 //! - `steps` (with `frame`, `context`): the entry functions that walk the plan;
-//! - `asm`: bytes; `memory`: pages; `disasm`: listings.
+//! - `asm`: bytes; `memory`: pages; `disasm`: listings; `text`: what an assembler takes.
 //!
 //! All encoding is iced's, in one pass; dynasmrt provides executable memory. Generated code refers to
 //! nothing by absolute address.
@@ -27,6 +27,7 @@ mod partial;
 mod pointers;
 mod scratch;
 mod steps;
+mod text;
 
 pub use code::{Code, Symbol};
 

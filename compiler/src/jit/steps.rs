@@ -44,8 +44,8 @@ pub(super) fn emit(
     for r in SAVED {
         asm.r(Code::Push_r64, r);
     }
-    asm.rr(Code::Mov_r64_rm64, Register::RBP, Register::RDI);
-    asm.rr(Code::Mov_r64_rm64, Register::RAX, Register::RSP);
+    asm.rr(Code::Mov_rm64_r64, Register::RBP, Register::RDI);
+    asm.rr(Code::Mov_rm64_r64, Register::RAX, Register::RSP);
     asm.ri(Code::Sub_rm64_imm32, Register::RSP, frame::BYTES as i32);
     asm.ri(Code::And_rm64_imm8, Register::RSP, -64);
     asm.mr(Code::Mov_rm64_r64, at(Register::RSP, frame::CALLER), Register::RAX);
@@ -140,7 +140,7 @@ fn move_images(asm: &mut Asm, plan: &Plan, by: i64) {
 fn call_out(asm: &mut Asm, field: i64) {
     // Compiled Rust may use SSE, which dirty upper halves slow down.
     asm.op0(Code::VEX_Vzeroupper);
-    asm.rr(Code::Mov_r64_rm64, Register::RDI, Register::RBP);
+    asm.rr(Code::Mov_rm64_r64, Register::RDI, Register::RBP);
     asm.m(Code::Call_rm64, at(Register::RBP, field));
 }
 
@@ -148,7 +148,7 @@ fn call_out(asm: &mut Asm, field: i64) {
 fn read_clock(asm: &mut Asm) {
     asm.op0(Code::Rdtsc);
     asm.ri(Code::Shl_rm64_imm8, Register::RDX, 32);
-    asm.rr(Code::Or_r64_rm64, Register::RAX, Register::RDX);
+    asm.rr(Code::Or_rm64_r64, Register::RAX, Register::RDX);
 }
 
 fn emit_call(asm: &mut Asm, call: &Call, kernel: &Emitted) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! Machine code against the interpreter: the same plan, the same bytes in all memory afterwards.
 
+mod assembly;
 mod encoding;
 mod instr;
 mod programs;

@@ -47,7 +47,7 @@ enum What {
     Plan,
     /// The kernels, in the kernel IR
     Kernels,
-    /// Disassembled machine code
+    /// Machine code, as an assembler takes it (global_asm! with options(raw))
     Asm,
 }
 
