@@ -50,7 +50,7 @@ pub fn calibrate(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Profile> {
     let target = Target::detect();
-    let options = lower::Options { batch: 1, keep_values: true };
+    let options = lower::Options { keep_values: true, ..lower::Options::default() };
     let mut runner = Runner::new(&quant::float(fused)?, Engine::best(&target), &target, &options)?;
     let mut run = |inputs: &[Tensor], observe: &mut dyn FnMut(&str, &[f32])| {
         let inputs: Vec<Vec<f32>> = inputs.iter().map(|t| t.data.to_vec()).collect();

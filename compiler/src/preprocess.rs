@@ -104,8 +104,42 @@ impl Preprocess {
     /// The number the network sees for an 8-bit value of `channel`, counted in the network's channel order:
     /// `(u8·scale − mean[channel]) / std[channel]`, each step rounded to f32.
     pub fn normalize(&self, value: u8, channel: usize) -> f32 {
-        let of = |list: &[f32]| if list.len() == 1 { list[0] } else { list[channel] };
-        (f32::from(value) * self.scale - of(&self.mean)) / of(&self.std)
+        (f32::from(value) * self.scale - self.mean_of(channel)) / self.std_of(channel)
+    }
+
+    /// What is subtracted in a channel, counted in the network's order.
+    pub fn mean_of(&self, channel: usize) -> f32 {
+        if self.mean.len() == 1 { self.mean[0] } else { self.mean[channel] }
+    }
+
+    /// What a channel is divided by, counted in the network's order.
+    pub fn std_of(&self, channel: usize) -> f32 {
+        if self.std.len() == 1 { self.std[0] } else { self.std[channel] }
+    }
+
+    /// Which channel of a decoded pixel (red, green, blue) becomes `channel` of the network's input.
+    pub fn source(&self, channel: usize, channels: usize) -> usize {
+        match self.order {
+            ChannelOrder::Rgb => channel,
+            ChannelOrder::Bgr => channels - 1 - channel,
+        }
+    }
+
+    /// The network's input, in its layout, of decoded pixels of the input's size: rows of interleaved channels, one image.
+    pub fn tensor(&self, pixels: &[u8], channels: usize) -> Vec<f32> {
+        let tables = self.tables(channels);
+        let value = |pixel: &[u8], c: usize| tables[c][pixel[self.source(c, channels)] as usize];
+        let mut out = Vec::with_capacity(pixels.len());
+        match self.layout {
+            InputLayout::Nchw => {
+                (0..channels).for_each(|c| out.extend(pixels.chunks_exact(channels).map(|p| value(p, c))));
+            }
+            InputLayout::Nhwc => {
+                let pixels = pixels.chunks_exact(channels);
+                pixels.for_each(|p| out.extend((0..channels).map(|c| value(p, c))));
+            }
+        }
+        out
     }
 
     /// [`Preprocess::normalize`] of all 256 values, one table per channel.

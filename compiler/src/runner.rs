@@ -1,16 +1,18 @@
 //! An integer (or all-float) graph made ready to run by one of the engines, with buffers of its own.
 //!
-//! In: a [`QGraph`]. Out: a [`Runner`]: f32 in, f32 out, and, if asked for, every value in between. All engines give the same bits on integer
+//! In: a [`QGraph`]. Out: a [`Runner`]: f32 or pixels in, f32 out, and, if asked for, every value in between. All engines give the same bits on integer
 //! paths; they differ in speed and in what machine they need.
 
 use crate::blob::Bytes;
 use crate::error::{Error, Result, Stage};
-use crate::lower::Options;
-use crate::plan::Plan;
+use crate::lower::{self, InputFormat, Options};
 use crate::plan::interp::Interpreter;
+use crate::plan::{Io, Plan};
+use crate::preprocess::{InputLayout, Preprocess};
 use crate::qgraph::eval::Data;
 use crate::qgraph::{QGraph, QType, QValue, eval};
 use crate::target::Target;
+use qgraph_runtime::model::check_inputs;
 use qgraph_runtime::{Model, Pool, RunError, TensorMut, TensorRef};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ pub fn compile(plan: Arc<Plan>, engine: Engine, threads: usize) -> Result<Box<Dy
 
 enum Ready {
     Compiled { model: Parallel, pool: Pool, arena: Bytes },
-    Evaluated { graph: Box<QGraph>, values: Vec<(String, Vec<f32>)> },
+    Evaluated { graph: Box<QGraph>, inputs: Vec<Io>, format: InputFormat, values: Vec<(String, Vec<f32>)> },
 }
 
 /// A network with its buffers. See the module.
@@ -104,7 +106,9 @@ impl Runner {
                     return Err(Error::new(Stage::Run, what, message));
                 }
             }
-            let ready = Ready::Evaluated { graph: Box::new(graph.clone()), values: Vec::new() };
+            let (inputs, format) = (lower::inputs(graph, options)?, options.input);
+            let ready =
+                Ready::Evaluated { graph: Box::new(graph.clone()), inputs, format, values: Vec::new() };
             return Ok(Runner { ready, keep_values, multiples, outputs: Vec::new() });
         }
         let model = Parallel::new(graph, engine, target, options, threads)?;
@@ -122,16 +126,24 @@ impl Runner {
         }
     }
 
-    /// Runs on inputs in order, each dense row-major in its shape; gives the outputs likewise.
+    /// [`Runner::run_on`] for inputs of f32.
     pub fn run(&mut self, inputs: &[Vec<f32>]) -> Result<&[Vec<f32>]> {
+        let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
+        self.run_on(&inputs)
+    }
+
+    /// Runs on inputs in order, each in the format of [`Options::input`]; gives the outputs, each dense row-major in its shape.
+    pub fn run_on(&mut self, inputs: &[TensorRef<'_>]) -> Result<&[Vec<f32>]> {
         match &mut self.ready {
             Ready::Compiled { model, pool, arena } => {
-                let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
                 let mut outputs: Vec<TensorMut> =
                     self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
-                model.run_on(pool, &inputs, &mut outputs, arena).map_err(refused)?;
+                model.run_on(pool, inputs, &mut outputs, arena).map_err(refused)?;
             }
-            Ready::Evaluated { graph, values } => {
+            Ready::Evaluated { graph, inputs: wanted, format, values } => {
+                check_inputs(wanted.len(), |k| wanted[k].desc(), inputs).map_err(refused)?;
+                let network = |(x, io): (&TensorRef, &Io)| in_network_order(graph, *format, &io.shape, x);
+                let inputs: Vec<Vec<f32>> = inputs.iter().zip(&*wanted).map(network).collect();
                 values.clear();
                 let keep = self.keep_values;
                 let types: Vec<(String, QType)> = if keep {
@@ -154,7 +166,7 @@ impl Runner {
                         values.push((name.to_string(), data));
                     }
                 };
-                self.outputs = eval::eval(graph, inputs, &mut observe)?;
+                self.outputs = eval::eval(graph, &inputs, &mut observe)?;
             }
         }
         Ok(&self.outputs)
@@ -180,6 +192,25 @@ impl Runner {
             }
             Ready::Evaluated { values, .. } => values.iter().for_each(|(name, v)| see(name, v.clone())),
         }
+    }
+}
+
+/// What a format means: the f32 in the ONNX model's axis order that a tensor of the given shape stands for.
+fn in_network_order(graph: &QGraph, format: InputFormat, shape: &[usize], x: &TensorRef) -> Vec<f32> {
+    let none = Preprocess::default();
+    let preprocess = graph.preprocess.as_ref().unwrap_or(&none);
+    let image: usize = shape.iter().skip(1).product();
+    match *x {
+        TensorRef::U8(x) => {
+            x.chunks_exact(image).flat_map(|image| preprocess.tensor(image, shape[3])).collect()
+        }
+        TensorRef::F32(x) if format == InputFormat::F32Nhwc && preprocess.layout == InputLayout::Nchw => {
+            let (c, plane) = (shape[3], image / shape[3]);
+            let planes =
+                |x: &[f32]| -> Vec<f32> { (0..image).map(|i| x[i % plane * c + i / plane]).collect() };
+            x.chunks_exact(image).flat_map(planes).collect()
+        }
+        TensorRef::F32(x) => x.to_vec(),
     }
 }
 

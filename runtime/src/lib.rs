@@ -25,6 +25,6 @@ pub mod requant;
 #[cfg(test)]
 mod sweep;
 
-pub use model::{Dtype, Model, RunError, TensorDesc, TensorMut, TensorRef};
+pub use model::{Dtype, Extent, Model, RunError, TensorDesc, TensorMut, TensorRef};
 #[cfg(feature = "std")]
 pub use pool::Pool;

@@ -19,8 +19,32 @@ impl Dtype {
     }
 }
 
-/// Name, element type and shape of an input or output. Elements are dense, row-major in `shape`
-/// (for images: N, C, H, W, as the ONNX model had them).
+impl core::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::U8 => "u8",
+        })
+    }
+}
+
+/// Element type and number of elements of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Number of elements.
+    pub len: usize,
+}
+
+impl core::fmt::Display for Extent {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} x {}", self.len, self.dtype)
+    }
+}
+
+/// Name, element type and shape of an input or output. Elements are dense, row-major in `shape`: the ONNX model's shape, or
+/// N, H, W, C where the model was made to take inputs so. Bytes of an input are pixels: red, green, blue, or grey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorDesc<'a> {
     /// The name in the ONNX model.
@@ -40,6 +64,11 @@ impl TensorDesc<'_> {
     /// True if the tensor has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What a tensor must have to be this one.
+    pub fn extent(&self) -> Extent {
+        Extent { dtype: self.dtype, len: self.len() }
     }
 }
 
@@ -90,6 +119,11 @@ impl TensorRef<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Type and number of elements.
+    pub fn extent(&self) -> Extent {
+        Extent { dtype: self.dtype(), len: self.len() }
+    }
 }
 
 impl TensorMut<'_> {
@@ -121,6 +155,11 @@ impl TensorMut<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Type and number of elements.
+    pub fn extent(&self) -> Extent {
+        Extent { dtype: self.dtype(), len: self.len() }
+    }
 }
 
 /// Why a run was refused. Nothing was computed.
@@ -144,19 +183,19 @@ pub enum RunError {
     Input {
         /// Which one.
         index: usize,
-        /// Elements the model wants.
-        expected: usize,
-        /// Elements given.
-        found: usize,
+        /// What the model wants.
+        expected: Extent,
+        /// What was given.
+        found: Extent,
     },
     /// An output has another element type or number of elements.
     Output {
         /// Which one.
         index: usize,
-        /// Elements the model gives.
-        expected: usize,
-        /// Elements of the buffer.
-        found: usize,
+        /// What the model gives.
+        expected: Extent,
+        /// What the buffer holds.
+        found: Extent,
     },
     /// The arena is smaller than [`Model::arena_bytes`].
     Arena {
@@ -185,14 +224,12 @@ impl core::fmt::Display for RunError {
             RunError::OutputCount { expected, found } => {
                 write!(f, "run: the model has {expected} outputs, {found} were given")
             }
-            RunError::Input { index, expected, found } => write!(
-                f,
-                "run: input {index} must hold {expected} elements of its type, {found} were given (see inputs())"
-            ),
-            RunError::Output { index, expected, found } => write!(
-                f,
-                "run: output {index} must hold {expected} elements of its type, {found} were given (see outputs())"
-            ),
+            RunError::Input { index, expected, found } => {
+                write!(f, "run: input {index} takes {expected}, {found} was given (see input())")
+            }
+            RunError::Output { index, expected, found } => {
+                write!(f, "run: output {index} gives {expected}, {found} was given (see output())")
+            }
             RunError::Arena { expected, found } => {
                 write!(f, "run: the arena needs {expected} bytes, {found} were given (see arena_bytes())")
             }
@@ -250,22 +287,14 @@ pub fn check_run<M: Model + ?Sized>(
     outputs: &[TensorMut<'_>],
     arena: &[u8],
 ) -> Result<(), RunError> {
-    if inputs.len() != model.input_count() {
-        return Err(RunError::InputCount { expected: model.input_count(), found: inputs.len() });
-    }
+    check_inputs(model.input_count(), |k| model.input(k), inputs)?;
     if outputs.len() != model.output_count() {
         return Err(RunError::OutputCount { expected: model.output_count(), found: outputs.len() });
     }
-    for (index, x) in inputs.iter().enumerate() {
-        let d = model.input(index);
-        if x.len() != d.len() || x.dtype() != d.dtype {
-            return Err(RunError::Input { index, expected: d.len(), found: x.len() });
-        }
-    }
     for (index, x) in outputs.iter().enumerate() {
         let d = model.output(index);
-        if x.len() != d.len() || x.dtype() != d.dtype {
-            return Err(RunError::Output { index, expected: d.len(), found: x.len() });
+        if x.extent() != d.extent() {
+            return Err(RunError::Output { index, expected: d.extent(), found: x.extent() });
         }
     }
     if arena.len() < model.arena_bytes() {
@@ -273,6 +302,24 @@ pub fn check_run<M: Model + ?Sized>(
     }
     if !(arena.as_ptr() as usize).is_multiple_of(64) {
         return Err(RunError::ArenaAlignment);
+    }
+    Ok(())
+}
+
+/// The part of [`check_run`] that is about inputs, for a model that takes `count` of them.
+pub fn check_inputs<'a>(
+    count: usize,
+    describe: impl Fn(usize) -> TensorDesc<'a>,
+    inputs: &[TensorRef<'_>],
+) -> Result<(), RunError> {
+    if inputs.len() != count {
+        return Err(RunError::InputCount { expected: count, found: inputs.len() });
+    }
+    for (index, x) in inputs.iter().enumerate() {
+        let (expected, found) = (describe(index).extent(), x.extent());
+        if found != expected {
+            return Err(RunError::Input { index, expected, found });
+        }
     }
     Ok(())
 }

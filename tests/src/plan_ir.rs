@@ -8,7 +8,7 @@ use qgraph_compiler::plan::verify::verify;
 use qgraph_compiler::plan::{Call, FunctionCall, GridDim, Io, Place, Plan, Ptr, Space, Step, Work};
 use qgraph_compiler::target::Target;
 use qgraph_runtime::functions::{Function, Unary};
-use qgraph_runtime::{Dtype, Model, RunError, TensorMut, TensorRef};
+use qgraph_runtime::{Dtype, Extent, Model, RunError, TensorMut, TensorRef};
 use std::sync::Arc;
 
 fn at(space: Space, offset: usize) -> Ptr {
@@ -165,7 +165,12 @@ fn a_plan_runs_image_by_image() {
     assert_eq!(plan.places[0].read_u8(&arena), None);
 
     let wrong = model.run(&[TensorRef::U8(&data[1..])], &mut [TensorMut::F32(&mut out)], &mut arena);
-    assert_eq!(wrong, Err(RunError::Input { index: 0, expected: 192, found: 191 }));
+    let extent = |dtype, len| Extent { dtype, len };
+    let (expected, found) = (extent(Dtype::U8, 192), extent(Dtype::U8, 191));
+    assert_eq!(wrong, Err(RunError::Input { index: 0, expected, found }));
+    let wrong = model.run(&[TensorRef::F32(&out)], &mut [TensorMut::U8(&mut [0])], &mut arena);
+    let text = "run: input 0 takes 192 x u8, 384 x f32 was given (see input())";
+    assert_eq!(wrong.map_err(|e| e.to_string()), Err(text.to_string()));
     let wrong = model.run(&[TensorRef::U8(&data)], &mut [TensorMut::F32(&mut out)], &mut arena[64..]);
     assert_eq!(wrong, Err(RunError::Arena { expected: 768, found: 704 }));
 }

@@ -4,7 +4,7 @@ mod pool;
 mod races;
 mod split;
 
-use crate::support::engines::{Outputs, run};
+use crate::support::engines::{self, Outputs, run};
 use crate::support::random_graph::{ConvCase, Maker, random_graph, random_inputs};
 use crate::support::{allocated, allocations, workspace_root};
 use qgraph_compiler::blob::Bytes;
@@ -69,13 +69,7 @@ fn convolutions(seed: u64) -> QGraph {
 /// Runs a model on a pool, in a dirty arena.
 fn run_on(pool: &mut Pool, model: &dyn Model, inputs: &[Vec<f32>]) -> Outputs {
     let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
-    let mut outputs: Vec<Vec<f32>> =
-        (0..model.output_count()).map(|k| vec![f32::NAN; model.output(k).len()]).collect();
-    let mut refs: Vec<TensorMut> = outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
-    let mut arena = Bytes::zeroed(model.arena_bytes());
-    arena.fill(0xa5);
-    model.run_on(pool, &inputs, &mut refs, &mut arena).expect("inputs fit");
-    outputs.into_iter().map(|o| o.into_iter().map(f32::to_bits).collect()).collect()
+    engines::run_on(&inputs, model, |inputs, outputs, arena| model.run_on(pool, inputs, outputs, arena))
 }
 
 /// Engines that run here.

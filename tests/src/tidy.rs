@@ -26,9 +26,9 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("qgraph", &["error", "magic", "blob", "preprocess"]),
     ("quant", &["error", "preprocess", "graph", "calib", "qgraph"]),
     ("plan", &["error", "blob", "few", "target", "kernel"]),
-    ("lower", &["error", "blob", "target", "kernel", "qgraph", "plan"]),
+    ("lower", &["error", "blob", "target", "preprocess", "kernel", "qgraph", "plan"]),
     ("jit", &["error", "target", "kernel", "plan"]),
-    ("runner", &["error", "blob", "few", "target", "qgraph", "plan", "lower", "jit"]),
+    ("runner", &["error", "blob", "few", "target", "preprocess", "qgraph", "plan", "lower", "jit"]),
     (
         "pipeline",
         &[

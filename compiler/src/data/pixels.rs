@@ -7,7 +7,7 @@ use super::jpeg::{self, Refusal};
 use super::{Input, failure, resize_bilinear};
 use crate::error::Result;
 use crate::magic::Magic;
-use crate::preprocess::{ChannelOrder, InputLayout, Preprocess};
+use crate::preprocess::{InputLayout, Preprocess};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -102,7 +102,6 @@ pub(super) struct ImageInput {
     pub(super) height: usize,
     pub(super) width: usize,
     preprocess: Preprocess,
-    tables: Vec<[f32; 256]>,
 }
 
 impl ImageInput {
@@ -127,8 +126,7 @@ impl ImageInput {
             ));
         }
         preprocess.validate(channels).map_err(|what| failure(subject, what))?;
-        let tables = preprocess.tables(channels);
-        Ok(ImageInput { channels, height, width, preprocess: preprocess.clone(), tables })
+        Ok(ImageInput { channels, height, width, preprocess: preprocess.clone() })
     }
 
     /// The tensor of an image file.
@@ -153,35 +151,14 @@ impl ImageInput {
             p = p.cropped(side as usize)?;
         }
         p = p.resized(self.width, self.height)?;
-        Ok(self.normalized(&p))
-    }
-
-    fn normalized(&self, p: &Pixels) -> Vec<f32> {
-        let n = self.channels;
-        let source = |c: usize| match self.preprocess.order {
-            ChannelOrder::Rgb => c,
-            ChannelOrder::Bgr => n - 1 - c,
-        };
-        let mut out = Vec::with_capacity(p.data.len());
-        match self.preprocess.layout {
-            InputLayout::Nchw => {
-                for (c, table) in self.tables.iter().enumerate() {
-                    out.extend(p.data.chunks_exact(n).map(|pixel| table[pixel[source(c)] as usize]));
-                }
-            }
-            InputLayout::Nhwc => {
-                for pixel in p.data.chunks_exact(n) {
-                    out.extend(self.tables.iter().enumerate().map(|(c, t)| t[pixel[source(c)] as usize]));
-                }
-            }
-        }
-        out
+        Ok(self.preprocess.tensor(&p.data, self.channels))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preprocess::ChannelOrder;
 
     fn input(shape: &[usize], preprocess: Preprocess) -> ImageInput {
         let input = Input { name: "x".into(), shape: shape.to_vec() };

@@ -8,6 +8,7 @@
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
 //! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `sliding`, `channelwise`: convolutions.
+//! - `input`: how inputs are given and where they go, quantization; `pixels`: inputs of bytes.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
 mod batch;
@@ -19,9 +20,11 @@ mod draft;
 mod elementwise;
 mod epilogue;
 mod float;
+mod input;
 mod layout;
 mod memory;
 mod moves;
+mod pixels;
 mod pool;
 mod prefetch;
 mod sliding;
@@ -33,8 +36,9 @@ use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};
 use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
 use crate::target::Target;
 use draft::{At, Base, Draft, Place};
+pub use input::inputs;
 use layout::Layout;
-use memory::{Memory, element_size};
+use memory::Memory;
 use qgraph_runtime::Dtype;
 use std::sync::Arc;
 
@@ -45,12 +49,27 @@ pub struct Options {
     pub batch: usize,
     /// Give every value memory of its own, so that all can be read after a run (probes).
     pub keep_values: bool,
+    /// How inputs are given.
+    pub input: InputFormat,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { batch: 1, keep_values: false }
+        Options { batch: 1, keep_values: false, input: InputFormat::default() }
     }
+}
+
+/// How the caller gives all inputs. The same image gives the same bits in every format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum InputFormat {
+    /// f32 as the network takes them, in the ONNX model's axis order.
+    #[default]
+    F32,
+    /// The same numbers in the order N, H, W, C. Only images, which have four axes.
+    F32Nhwc,
+    /// Pixels as image decoders give them: bytes in the order N, H, W, C, grey or red, green, blue, of the input's size. What the network
+    /// takes is made of them as the graph's [`Preprocess`](crate::preprocess::Preprocess) says, and without one `x = u8`.
+    U8Nhwc,
 }
 
 /// Largest arena a plan may have.
@@ -61,9 +80,11 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Pl
     if options.batch == 0 {
         return Err(Error::new(Stage::Schedule, "batch", "a run must have at least one image"));
     }
+    let inputs = inputs(graph, options)?;
     let mut draft = Draft::default();
     let memory = memory::assign(graph, options.batch, options.keep_values, &mut draft);
-    let mut lower = Lower { graph, target, draft, memory, time: 0 };
+    let format = options.input;
+    let mut lower = Lower { graph, target, format, draft, memory, time: 0 };
     lower.stage_inputs();
     let mut tail_steps = None;
     for (k, node) in graph.nodes.iter().enumerate() {
@@ -77,13 +98,14 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Pl
     lower.time = graph.nodes.len();
     lower.copy_outputs();
     let head = tail_steps.unwrap_or(lower.draft.steps.len());
-    lower.finish(options, head)
+    lower.finish(options, head, inputs)
 }
 
 /// The graph being scheduled and what is written so far.
 struct Lower<'a> {
     graph: &'a QGraph,
     target: &'a Target,
+    format: InputFormat,
     draft: Draft,
     memory: Memory,
     /// Number of the node being lowered: the lifetime of its temporary memory.
@@ -124,24 +146,6 @@ impl Lower<'_> {
 
     fn refuse<T>(&self, node: &QNode, message: impl Into<String>) -> Result<T> {
         Err(Error::new(Stage::Schedule, &node.name, message))
-    }
-
-    /// Graph inputs that something other than a quantization reads get a copy in arena layout.
-    fn stage_inputs(&mut self) {
-        for (k, &id) in self.graph.inputs.iter().enumerate() {
-            if !self.memory.staged[id.0 as usize] {
-                continue;
-            }
-            let value = self.graph.value(id);
-            let (name, shape) = (value.name.clone(), value.shape.clone());
-            let from = Place {
-                base: At { base: Base::Fixed(Space::Input(k)), offset: 0 },
-                layout: Layout::dense(&shape, 4),
-            };
-            let to = self.place(id).clone();
-            self.fill_halo(&name, id);
-            self.copy(&name, "stage input", &from, &to);
-        }
     }
 
     /// Outputs that no kernel wrote directly are copied to dense row-major memory.
@@ -192,7 +196,7 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn finish(self, options: &Options, head: usize) -> Result<Plan> {
+    fn finish(self, options: &Options, head: usize, inputs: Vec<Io>) -> Result<Plan> {
         let Lower { graph, target, draft, memory, .. } = self;
         let (scratch_bytes, offsets, steps, kernels, consts) = draft.finish();
         let carried_bytes = memory.carried_bytes;
@@ -203,17 +207,9 @@ impl Lower<'_> {
             );
             return Err(Error::new(Stage::Schedule, &graph.name, message));
         }
-        let io = |ids: &[QValueId]| -> Vec<Io> {
-            let describe = |&id: &QValueId| {
-                let v = graph.value(id);
-                let mut shape = v.shape.clone();
-                if let Some(n) = shape.first_mut() {
-                    *n *= options.batch;
-                }
-                let image_bytes = v.shape.iter().product::<usize>() * element_size(v.ty);
-                Io { name: v.name.clone(), dtype: Dtype::F32, shape, image_bytes }
-            };
-            ids.iter().map(describe).collect()
+        let output = |&id: &QValueId| {
+            let v = graph.value(id);
+            input::describe(&v.name, Dtype::F32, v.shape.clone(), options.batch)
         };
         let mut places = Vec::new();
         for (k, v) in graph.values.iter().enumerate() {
@@ -238,8 +234,8 @@ impl Lower<'_> {
             carried_bytes,
             weights: Arc::clone(&graph.data),
             consts: Arc::new(consts),
-            inputs: io(&graph.inputs),
-            outputs: io(&graph.outputs),
+            inputs,
+            outputs: graph.outputs.iter().map(output).collect(),
             kernels,
             steps,
             places,

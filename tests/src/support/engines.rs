@@ -8,7 +8,7 @@ use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::qgraph::{QGraph, eval};
 use qgraph_compiler::target::Target;
-use qgraph_runtime::{Model, TensorMut, TensorRef};
+use qgraph_runtime::{Model, RunError, TensorMut, TensorRef};
 use std::sync::Arc;
 
 /// Outputs as bits: floats compare exactly, NaN included.
@@ -26,12 +26,21 @@ pub(crate) fn evaluate(graph: &QGraph, inputs: &[Vec<f32>]) -> Outputs {
 /// Runs a model on given inputs in a dirty arena.
 pub(crate) fn run(model: &dyn Model, inputs: &[Vec<f32>]) -> Outputs {
     let inputs: Vec<TensorRef> = inputs.iter().map(|i| TensorRef::F32(i)).collect();
+    run_on(&inputs, model, |inputs, outputs, arena| model.run(inputs, outputs, arena))
+}
+
+/// The same for any tensors, by any way of running: `run` is given all memory that `model` needs.
+pub(crate) fn run_on(
+    inputs: &[TensorRef],
+    model: &dyn Model,
+    run: impl FnOnce(&[TensorRef], &mut [TensorMut], &mut [u8]) -> Result<(), RunError>,
+) -> Outputs {
     let mut outputs: Vec<Vec<f32>> =
         (0..model.output_count()).map(|k| vec![f32::NAN; model.output(k).len()]).collect();
     let mut refs: Vec<TensorMut> = outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
     let mut arena = Bytes::zeroed(model.arena_bytes());
     arena.fill(0xa5);
-    model.run(&inputs, &mut refs, &mut arena).expect("inputs fit");
+    run(inputs, &mut refs, &mut arena).expect("inputs fit");
     bits(outputs)
 }
 
@@ -79,7 +88,7 @@ pub(crate) fn assert_batch_equal(graph: &QGraph, images: &[Vec<Vec<f32>>], what:
 pub(crate) fn assert_equal(graph: &QGraph, inputs: &[Vec<f32>], what: &str) {
     let expected = evaluate(graph, inputs);
     for keep_values in [false, true] {
-        for (name, engine) in engines(graph, &Options { batch: 1, keep_values }) {
+        for (name, engine) in engines(graph, &Options { keep_values, ..Options::default() }) {
             let found = run(&*engine, inputs);
             for (k, (e, f)) in expected.iter().zip(&found).enumerate() {
                 if let Some(at) = (0..e.len()).find(|&i| e[i] != f[i]) {
