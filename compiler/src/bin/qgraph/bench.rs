@@ -6,13 +6,13 @@ use crate::peak::{self, Peak};
 use crate::profile;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::data::{Pick, Random};
-use qgraph_compiler::lower::Options;
+use qgraph_compiler::lower::{InputFormat, Options};
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::QGraph;
 use qgraph_compiler::runner::{Engine, Parallel, pool};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Result, Stage, pipeline};
-use qgraph_runtime::{Model as RunModel, RunError, TensorMut, TensorRef};
+use qgraph_runtime::{Dtype, Model as RunModel, RunError, TensorDesc, TensorMut, TensorRef};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ Examples:
   qgraph bench resnet50.onnx --shape data=1x3x224x224 --modes naive,fused,int8
   qgraph bench model.qgraph --batch 8 --threads 2 --iters 50 --json
   qgraph bench model.qgraph --profile
+  qgraph bench model.qgraph --input u8
 
 An .onnx in mode int8 is calibrated on noise: right for timing, meaningless for accuracy.")]
 pub(crate) struct Args {
@@ -41,6 +42,15 @@ pub(crate) struct Args {
     /// Runs measured, after two to warm up [default: about two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     iters: Option<u32>,
+    /// How images are given: f32 in the network's axis order, f32 or 8-bit pixels as rows of interleaved channels
+    #[arg(
+        long,
+        value_enum,
+        default_value = "f32",
+        hide_possible_values = true,
+        value_name = "f32|f32-nhwc|u8"
+    )]
+    input: Format,
     /// Who runs it [default: jit where this CPU can]
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
@@ -71,6 +81,32 @@ pub(crate) enum Mode {
     Fused,
     /// Quantized
     Int8,
+}
+
+/// How images are given.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    F32,
+    F32Nhwc,
+    U8,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::F32Nhwc => "f32-nhwc",
+            Format::U8 => "u8",
+        }
+    }
+
+    fn of_model(self) -> InputFormat {
+        match self {
+            Format::F32 => InputFormat::F32,
+            Format::F32Nhwc => InputFormat::F32Nhwc,
+            Format::U8 => InputFormat::U8Nhwc,
+        }
+    }
 }
 
 impl Mode {
@@ -112,11 +148,11 @@ pub(crate) fn main(args: &Args) -> Done {
         let message = "only machine code is timed step by step: leave it out, or use --engine jit";
         return Err(Error::new(Stage::Run, "--profile", message));
     }
+    let options = Options { batch, input: args.input.of_model(), ..Options::default() };
     let mut rows = Vec::new();
     for mode in modes {
         let found = graph(&model, mode).and_then(|graph| {
-            let speed = measure(&graph, engine, &target, batch, threads, args.iters)?;
-            let options = Options { batch, ..Options::default() };
+            let speed = measure(&graph, engine, &target, &options, threads, args.iters)?;
             let plan = || pipeline::schedule(&graph, &target, &options);
             let profile =
                 args.profile.then(|| profile::measure(plan()?, speed.runs, args.perf_map)).transpose()?;
@@ -151,17 +187,35 @@ pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
 
 /// Seeded noise, and memory for everything else that a run needs.
 pub(crate) struct Buffers {
-    inputs: Vec<Vec<f32>>,
+    inputs: Vec<Noise>,
     outputs: Vec<Vec<f32>>,
     arena: Bytes,
+}
+
+/// Elements of an input.
+enum Noise {
+    F32(Vec<f32>),
+    U8(Vec<u8>),
+}
+
+impl Noise {
+    fn tensor(&self) -> TensorRef<'_> {
+        match self {
+            Noise::F32(x) => TensorRef::F32(x),
+            Noise::U8(x) => TensorRef::U8(x),
+        }
+    }
 }
 
 impl Buffers {
     pub(crate) fn new(model: &dyn RunModel) -> Buffers {
         let mut random = Random::new(0);
-        let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| random.uniform()).collect() };
+        let mut noise = |d: TensorDesc| match d.dtype {
+            Dtype::F32 => Noise::F32((0..d.len()).map(|_| random.uniform()).collect()),
+            Dtype::U8 => Noise::U8((0..d.len()).map(|_| (256.0 * random.uniform()) as u8).collect()),
+        };
         Buffers {
-            inputs: (0..model.input_count()).map(|k| noise(model.input(k).len())).collect(),
+            inputs: (0..model.input_count()).map(|k| noise(model.input(k))).collect(),
             outputs: (0..model.output_count()).map(|k| vec![0.0; model.output(k).len()]).collect(),
             arena: Bytes::zeroed(model.arena_bytes()),
         }
@@ -172,24 +226,23 @@ impl Buffers {
         &mut self,
         run: impl FnOnce(&[TensorRef], &mut [TensorMut], &mut [u8]) -> std::result::Result<(), RunError>,
     ) -> Result<()> {
-        let inputs: Vec<TensorRef> = self.inputs.iter().map(|i| TensorRef::F32(i)).collect();
+        let inputs: Vec<TensorRef> = self.inputs.iter().map(Noise::tensor).collect();
         let mut outputs: Vec<TensorMut> = self.outputs.iter_mut().map(|o| TensorMut::F32(o)).collect();
         let done = run(&inputs, &mut outputs, &mut self.arena);
         done.map_err(|e| Error::new(Stage::Run, "", e.to_string()))
     }
 }
 
-/// Measures a network on `batch` images a run.
+/// Measures a network.
 pub(crate) fn measure(
     graph: &QGraph,
     engine: Engine,
     target: &Target,
-    batch: usize,
+    options: &Options,
     threads: usize,
     iters: Option<u32>,
 ) -> Result<Speed> {
-    let options = Options { batch, ..Options::default() };
-    let model = Parallel::new(graph, engine, target, &options, threads)?;
+    let model = Parallel::new(graph, engine, target, options, threads)?;
     let gmac = model.plan().macs() as f64 / 1e9;
     let mut pool = pool(threads)?;
     let mut buffers = Buffers::new(&model);
@@ -206,7 +259,7 @@ pub(crate) fn measure(
     let runs = iters.map_or_else(|| (2.0 / one.as_secs_f64()).clamp(10.0, 20_000.0) as usize, |n| n as usize);
     let mut times = (0..runs).map(|_| run()).collect::<Result<Vec<_>>>()?;
     times.sort_unstable();
-    let per_second = |t: Duration| batch as f64 / t.as_secs_f64().max(1e-9);
+    let per_second = |t: Duration| options.batch as f64 / t.as_secs_f64().max(1e-9);
     Ok(Speed { median: per_second(times[times.len() / 2]), best: per_second(times[0]), gmac, runs })
 }
 
@@ -227,6 +280,7 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[Measured]) ->
                     "engine": engine.name(),
                     "batch": args.batch,
                     "threads": args.threads,
+                    "input": args.input.name(),
                     "images_per_s_median": s.median,
                     "images_per_s_best": s.best,
                     "gmac": s.gmac,

@@ -65,7 +65,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let mut float_answers = Vec::new();
     for (name, network) in &networks {
         let (score, answers) = classify(network, &test, engine, &target)?;
-        let speed = measure(network, engine, &target, 1, 1, None)?;
+        let speed = measure(network, engine, &target, &Options::default(), 1, None)?;
         if float_answers.is_empty() {
             float_answers.clone_from(&answers);
         }
