@@ -68,8 +68,15 @@ impl Lower<'_> {
         let target = self.target.clone();
         let zero = i32::from(zero_point).to_le_bytes().repeat(target.lanes);
         let constants = [splat(&target, scale), zero].concat();
-        let e =
-            Elementwise { name: "dequantize", y, x: vec![x], constants, registers: 1, chunk: target.lanes };
+        let e = Elementwise {
+            name: "dequantize",
+            y,
+            x: vec![x],
+            constants,
+            table: false,
+            registers: 1,
+            chunk: target.lanes,
+        };
         self.elementwise(node, "dequantize", e, |b, k, count| {
             let v = k.t.at(0);
             b.op(Instr::LoadU8 { dst: v.clone(), src: k.src(0, 0), count });

@@ -26,6 +26,8 @@ pub(super) struct Body<'a> {
     base: usize,
     /// Table of constant vectors.
     pub(super) c: ParamId,
+    /// The first of them, in registers throughout.
+    kept: Option<(usize, Regs)>,
     pub(super) t: Regs,
 }
 
@@ -42,16 +44,21 @@ impl Body<'_> {
 
     /// Vector `k` of the constant table.
     pub(super) fn constant(&self, k: usize) -> Operand<Reg, Addr> {
-        Addr::new(self.c, k * self.target.vector_bytes()).into()
+        match &self.kept {
+            Some((count, kept)) if k < *count => kept.at(k).into(),
+            _ => Addr::new(self.c, k * self.target.vector_bytes()).into(),
+        }
     }
 
-    /// Loads a constant vector into a register.
-    pub(super) fn load_constant(&self, b: &mut KernelBuilder, dst: Reg, k: usize) {
-        b.op(Instr::Load {
-            dst,
-            src: Addr::new(self.c, k * self.target.vector_bytes()),
-            bytes: self.target.vector_bytes(),
-        });
+    /// The same in a register: `spare`, unless it is in one already. Not to be written.
+    pub(super) fn constant_register(&self, b: &mut KernelBuilder, k: usize, spare: Reg) -> Reg {
+        match self.constant(k) {
+            Operand::Reg(r) => r,
+            Operand::Mem(src) => {
+                b.op(Instr::Load { dst: spare.clone(), src, bytes: self.target.vector_bytes() });
+                spare
+            }
+        }
     }
 
     /// `count` f32 of operand `k` from element `at`.
@@ -79,8 +86,10 @@ pub(super) struct Elementwise<'a> {
     pub(super) y: Place,
     /// Operands, broadcast to the output's shape (numpy rules).
     pub(super) x: Vec<Place>,
-    /// Vectors of constants.
+    /// Vectors of constants, which stay in registers as far as the target has them; or a table of bytes.
     pub(super) constants: Vec<u8>,
+    /// The constants are a table of bytes.
+    pub(super) table: bool,
     /// Temporary registers of the body.
     pub(super) registers: usize,
     /// Most elements that one body handles: a multiple of the lanes, at most four vectors.
@@ -227,6 +236,7 @@ impl Lower<'_> {
                 y,
                 x: vec![x, s, k],
                 constants,
+                table: false,
                 registers: 2,
                 chunk: lanes,
             };
@@ -244,8 +254,15 @@ impl Lower<'_> {
         let order = order_vector(&target);
         // The product may be beyond i32: clamp while it is f32.
         let constants = [splat(&target, lo), splat(&target, hi), order].concat();
-        let e =
-            Elementwise { name: "affine_u8", y, x: vec![x, s, k], constants, registers: 6, chunk: 4 * lanes };
+        let e = Elementwise {
+            name: "affine_u8",
+            y,
+            x: vec![x, s, k],
+            constants,
+            table: false,
+            registers: 6,
+            chunk: 4 * lanes,
+        };
         self.elementwise(node, "affine", e, |b, k, count| {
             bytes_out(b, k, count, 2, None, |b, v, at, n| {
                 k.load_u8(b, v.clone(), 0, at, n);
@@ -273,9 +290,9 @@ impl Lower<'_> {
         let clamp = (lo > 0, hi < 255);
         self.elementwise(node, "add", e, |b, k, count| {
             bytes_out(b, k, count, 3, Some((4, 5, clamp)), |b, v, at, n| {
-                k.load_constant(b, k.t.at(5), 2);
+                let c = k.constant_register(b, 2, k.t.at(5));
                 k.load_u8(b, v.clone(), 0, at, n);
-                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c: k.t.at(5) });
+                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c });
                 k.load_u8(b, k.t.at(4), 1, at, n);
                 b.op(Instr::FmaAcc { acc: v.clone(), a: k.t.at(4), b: k.constant(1) });
                 b.op(Instr::CvtF32I32 { dst: v.clone(), src: v });
@@ -306,8 +323,8 @@ impl Lower<'_> {
                 }
                 b.op(Instr::MulI32 { dst: v.clone(), a: v.clone(), b: u.into() });
                 b.op(Instr::CvtI32F32 { dst: v.clone(), src: v.clone() });
-                k.load_constant(b, k.t.at(5), 1);
-                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c: k.t.at(5) });
+                let c = k.constant_register(b, 1, k.t.at(5));
+                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c });
                 b.op(Instr::CvtF32I32 { dst: v.clone(), src: v });
             });
         });
@@ -322,7 +339,7 @@ impl Lower<'_> {
     ) -> Elementwise<'static> {
         let place = |k: usize| self.place(node.inputs[k]).clone();
         let y = self.place(node.output).clone();
-        Elementwise { name, y, x: vec![place(0), place(1)], constants, registers: 6, chunk }
+        Elementwise { name, y, x: vec![place(0), place(1)], constants, table: false, registers: 6, chunk }
     }
 
     pub(super) fn binary(&mut self, node: &QNode, op: FloatBinary, lo: f32, hi: f32) {
@@ -361,6 +378,7 @@ impl Lower<'_> {
             y,
             x: vec![x, slope],
             constants,
+            table: false,
             registers: 3,
             chunk: target.lanes,
         };
@@ -384,7 +402,7 @@ impl Lower<'_> {
         let target = self.target.clone();
         let constants = self.graph.blob_bytes(table).to_vec();
         let chunk = target.vector_bytes();
-        let e = Elementwise { name: "table_u8", y, x: vec![x], constants, registers: 1, chunk };
+        let e = Elementwise { name: "table_u8", y, x: vec![x], constants, table: true, registers: 1, chunk };
         self.elementwise(node, "table", e, |b, k, count| {
             let v = k.t.at(0);
             b.op(Instr::Load { dst: v.clone(), src: k.src(0, 0), bytes: count });
@@ -398,15 +416,22 @@ impl Lower<'_> {
         let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
         let target = self.target.clone();
         let constants = [splat(&target, lo), splat(&target, hi)].concat();
-        let e =
-            Elementwise { name: "clamp_f32", y, x: vec![x], constants, registers: 2, chunk: target.lanes };
+        let e = Elementwise {
+            name: "clamp_f32",
+            y,
+            x: vec![x],
+            constants,
+            table: false,
+            registers: 2,
+            chunk: target.lanes,
+        };
         self.elementwise(node, "clamp", e, |b, k, count| {
             let (v, bound) = (k.t.at(0), k.t.at(1));
             k.load_f32(b, v.clone(), 0, 0, count);
-            k.load_constant(b, bound.clone(), 0);
-            b.op(Instr::MaxF32 { dst: v.clone(), a: bound.clone(), b: v.clone().into() });
-            k.load_constant(b, bound.clone(), 1);
-            b.op(Instr::MinF32 { dst: v.clone(), a: bound, b: v.clone().into() });
+            let a = k.constant_register(b, 0, bound.clone());
+            b.op(Instr::MaxF32 { dst: v.clone(), a, b: v.clone().into() });
+            let a = k.constant_register(b, 1, bound);
+            b.op(Instr::MinF32 { dst: v.clone(), a, b: v.clone().into() });
             store_f32(b, k, v, false, count);
         });
     }
@@ -446,15 +471,12 @@ pub(super) fn bytes_out(
     for (v, reg) in regs.iter().enumerate() {
         vector(b, reg.clone(), v * lanes, (count - v * lanes).min(lanes));
     }
-    let index = k.t.at(5);
-    if lanes > 4 {
-        k.load_constant(b, index.clone(), order);
-    }
+    let index = (lanes > 4).then(|| k.constant_register(b, order, k.t.at(5)));
     let (lo, hi) = match clamp {
         Some((lo, hi, (use_lo, use_hi))) => (use_lo.then(|| k.constant(lo)), use_hi.then(|| k.constant(hi))),
         None => (None, None),
     };
-    let src = pack(b, &regs, lo, hi, (lanes > 4).then_some(&index));
+    let src = pack(b, &regs, lo, hi, index.as_ref());
     b.op(Instr::Store { dst: k.dst(0), src, bytes: count });
 }
 
@@ -470,9 +492,18 @@ fn element_kernel(
     let names = ["a", "b", "s"];
     let x: Vec<ParamId> = (0..e.x.len()).map(|k| b.param(names[k], Access::Read)).collect();
     let c = b.param("c", Access::Read);
-    let t = b.array("t", e.registers.max(3));
+    let registers = e.registers.max(3);
+    let t = b.array("t", registers);
+    let vectors = if e.table { 0 } else { e.constants.len() / target.vector_bytes() };
+    let kept = vectors.min(target.registers - registers);
+    let kept = (kept > 0).then(|| (kept, b.array("k", kept)));
+    if let Some((count, kept)) = &kept {
+        let bytes = target.vector_bytes();
+        let load = |i| Instr::Load { dst: kept.at(i), src: Addr::new(c, i * bytes), bytes };
+        (0..*count).for_each(|i| b.op(load(i)));
+    }
     let params: Vec<ParamId> = std::iter::once(y).chain(x.iter().copied()).collect();
-    let mut k = Body { target, y, x, steps: inner.steps.clone(), base: 0, c, t };
+    let mut k = Body { target, y, x, steps: inner.steps.clone(), base: 0, c, kept, t };
     let advance = |steps: &[i64], times: usize| -> Vec<(ParamId, i64)> {
         params.iter().zip(steps).map(|(&p, &s)| (p, s * times as i64)).collect()
     };

@@ -155,12 +155,12 @@ impl Lower<'_> {
     fn quantize_elements(&mut self, node: &QNode, x: Place, y: Place) {
         let chunk = 4 * self.target.lanes;
         let constants = self.quantize_constants(node.output).concat();
-        let e = Elementwise { name: "quantize", y, x: vec![x], constants, registers: 6, chunk };
+        let e = Elementwise { name: "quantize", y, x: vec![x], constants, table: false, registers: 6, chunk };
         self.elementwise(node, "quantize", e, |b, k, count| {
             bytes_out(b, k, count, 4, None, |b, v, at, n| {
                 k.load_f32(b, v.clone(), 0, at, n);
-                k.load_constant(b, k.t.at(5), 1);
-                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c: k.t.at(5) });
+                let c = k.constant_register(b, 1, k.t.at(5));
+                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c });
                 b.op(Instr::MaxF32 { dst: v.clone(), a: v.clone(), b: k.constant(2) });
                 b.op(Instr::MinF32 { dst: v.clone(), a: v.clone(), b: k.constant(3) });
                 b.op(Instr::CvtF32I32 { dst: v.clone(), src: v });
@@ -172,9 +172,8 @@ impl Lower<'_> {
     fn join_planes(&mut self, node: &QNode, x: &Place, y: &Place) {
         let target = self.target.clone();
         let [n, c, h, w] = [0, 1, 2, 3].map(|k| y.layout.shape[k]);
-        let mut constants = self.quantize_constants(node.output).concat();
-        constants.extend(join_control(&target, c));
-        constants.extend(join_order(&target, c));
+        let [scale, zero, lo, hi, _] = self.quantize_constants(node.output);
+        let constants = [scale, zero, lo, hi, join_control(&target, c), join_order(&target, c)].concat();
         let constants = self.draft.constant(constants);
         let (lanes, plane) = (target.lanes, h * w * 4);
         let (whole, rest) = (w / lanes, w % lanes);
@@ -218,18 +217,16 @@ fn planes_kernel(target: &Target, c: usize, plane: usize, pixels: usize, count: 
     let x = b.param("x", Access::Read);
     let table = b.param("c", Access::Read);
     let v = b.array("v", c);
-    let offset = b.array("offset", 1).at(0);
-    let order = b.array("order", 1).at(0);
-    let constant = |k: usize| Addr::new(table, k * bytes);
-    b.op(Instr::Load { dst: offset.clone(), src: constant(1), bytes });
-    b.op(Instr::Load { dst: order.clone(), src: constant(6), bytes });
+    let constants = b.array("k", 6);
+    (0..6).for_each(|k| b.op(Instr::Load { dst: constants.at(k), src: Addr::new(table, k * bytes), bytes }));
+    let [scale, offset, lo, hi, control, order] = [0, 1, 2, 3, 4, 5].map(|k| constants.at(k));
     b.loop_(count, [(y, (target.lanes * c) as i64), (x, bytes as i64)], |b| {
         for k in 0..c {
             let r = v.at(k);
             b.op(Instr::Load { dst: r.clone(), src: Addr::new(x, k * plane), bytes: 4 * pixels });
-            b.op(Instr::FmaMul { x: r.clone(), m: constant(0).into(), c: offset.clone() });
-            b.op(Instr::MaxF32 { dst: r.clone(), a: r.clone(), b: constant(2).into() });
-            b.op(Instr::MinF32 { dst: r.clone(), a: r.clone(), b: constant(3).into() });
+            b.op(Instr::FmaMul { x: r.clone(), m: scale.clone().into(), c: offset.clone() });
+            b.op(Instr::MaxF32 { dst: r.clone(), a: r.clone(), b: lo.clone().into() });
+            b.op(Instr::MinF32 { dst: r.clone(), a: r.clone(), b: hi.clone().into() });
             b.op(Instr::CvtF32I32 { dst: r.clone(), src: r.clone() });
             if k > 0 {
                 b.op(Instr::ShlI32 { dst: r.clone(), a: r.clone(), by: 8 * k as u32 });
@@ -237,9 +234,9 @@ fn planes_kernel(target: &Target, c: usize, plane: usize, pixels: usize, count: 
             }
         }
         let out = v.at(0);
-        b.op(Instr::Shuffle8 { dst: out.clone(), src: out.clone(), control: constant(5).into() });
+        b.op(Instr::Shuffle8 { dst: out.clone(), src: out.clone(), control: control.into() });
         if target.lanes > 4 {
-            b.op(Instr::Permute32 { dst: out.clone(), src: out.clone(), index: order.clone() });
+            b.op(Instr::Permute32 { dst: out.clone(), src: out.clone(), index: order });
         }
         b.op(Instr::Store { dst: Addr::new(y, 0), src: out, bytes: pixels * c });
     });

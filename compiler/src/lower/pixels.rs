@@ -101,20 +101,28 @@ impl Lower<'_> {
         }
         let (chunk, x) = (vectors * lanes, vec![x.clone()]);
         let constants = constants.concat();
-        let e = Elementwise { name: "quantize_u8", y: y.clone(), x, constants, registers: 6, chunk };
+        let e = Elementwise {
+            name: "quantize_u8",
+            y: y.clone(),
+            x,
+            constants,
+            table: false,
+            registers: 6,
+            chunk,
+        };
         self.elementwise(node, "quantize", e, |b, k, count| {
             let regs: Vec<Reg> = (0..count.div_ceil(lanes)).map(|v| k.t.at(v)).collect();
             for (i, v) in regs.iter().enumerate() {
                 k.load_u8(b, v.clone(), 0, i * lanes, (count - i * lanes).min(lanes));
                 let (pattern, spare) = (first + i % period, k.t.at(5));
                 if lines.is_some() {
-                    k.load_constant(b, spare.clone(), pattern + period);
-                    b.op(Instr::FmaMul { x: v.clone(), m: k.constant(pattern), c: spare });
+                    let c = k.constant_register(b, pattern + period, spare);
+                    b.op(Instr::FmaMul { x: v.clone(), m: k.constant(pattern), c });
                 } else {
                     let splats = first + 2 * period;
                     normalize(b, v, [splats, pattern, pattern + period].map(|at| k.constant(at)));
-                    k.load_constant(b, spare.clone(), splats + 2);
-                    b.op(Instr::FmaMul { x: v.clone(), m: k.constant(splats + 1), c: spare });
+                    let c = k.constant_register(b, splats + 2, spare);
+                    b.op(Instr::FmaMul { x: v.clone(), m: k.constant(splats + 1), c });
                     b.op(Instr::MaxF32 { dst: v.clone(), a: v.clone(), b: k.constant(splats + 3) });
                     b.op(Instr::MinF32 { dst: v.clone(), a: v.clone(), b: k.constant(splats + 4) });
                 }
@@ -122,8 +130,8 @@ impl Lower<'_> {
             }
             let permute = |b: &mut KernelBuilder, v: &Reg, at: usize| {
                 if lanes > 4 {
-                    k.load_constant(b, k.t.at(5), at);
-                    b.op(Instr::Permute32 { dst: v.clone(), src: v.clone(), index: k.t.at(5) });
+                    let index = k.constant_register(b, at, k.t.at(5));
+                    b.op(Instr::Permute32 { dst: v.clone(), src: v.clone(), index });
                 }
             };
             let src = pack(b, &regs, None, None, None);
