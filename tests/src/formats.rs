@@ -315,7 +315,7 @@ fn inputs_that_are_no_images_are_refused() {
     let y = m.node("relu", QOp::Unary(Unary::Relu), &[x], &[1, 10], QType::F32);
     let vector = m.finish(&[y]);
     for format in [InputFormat::F32Nhwc, InputFormat::U8Nhwc] {
-        let text = "schedule: features: the shape [1, 10] is no image of four axes: give inputs as f32 in this order";
+        let text = "schedule: features: the shape [1, 10] is no image of four axes: give inputs as f32 in the order of the network";
         assert_eq!(refused(&vector, format), text);
     }
     let many = graph(1, Reader::Conv, None, [1, 4, 5, 7]);

@@ -61,7 +61,7 @@ fn image(graph: &QGraph, id: QValueId, format: InputFormat) -> std::result::Resu
     let shape = &graph.value(id).shape;
     if shape.len() != 4 {
         return Err(format!(
-            "the shape {shape:?} is no image of four axes: give inputs as f32 in this order"
+            "the shape {shape:?} is no image of four axes: give inputs as f32 in the order of the network"
         ));
     }
     let channels = shape[axes(graph)[0]];
