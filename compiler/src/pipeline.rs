@@ -7,7 +7,7 @@
 //! let (fused, _) = pipeline::fuse(&graph)?;
 //! let sample = qgraph_compiler::graph::Tensor::new([1, 3, 224, 224], vec![0.5; 3 * 224 * 224]);
 //! let mut samples = std::iter::once(Ok(vec![sample]));
-//! let profile = pipeline::calibrate(&fused, &mut samples, None, &mut |_| {})?;
+//! let profile = pipeline::calibrate(&fused, &mut samples, Default::default())?;
 //! let quantized = pipeline::quantize(&fused, &profile)?;
 //! let plan = pipeline::schedule(&quantized, &Target::detect(), &Default::default())?;
 //! let model = pipeline::jit(plan, 1)?;
@@ -23,7 +23,6 @@ use crate::graph::{Graph, Tensor};
 use crate::lower;
 use crate::onnx;
 use crate::plan::Plan;
-use crate::preprocess::Preprocess;
 use crate::qgraph::QGraph;
 use crate::quant;
 use crate::runner::{self, DynModel, Engine, Runner};
@@ -41,24 +40,23 @@ pub fn fuse(graph: &Graph) -> Result<(Graph, Vec<Event>)> {
     fuse::fuse(graph)
 }
 
-/// Fused graph and samples → ranges of all values. Samples run in f32, compiled where this CPU allows; `progress` gets the number of
-/// samples done.
+/// Fused graph and samples → ranges of all values. Samples run in f32, compiled where this CPU allows.
 pub fn calibrate(
     fused: &Graph,
     samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
-    preprocess: Option<Preprocess>,
-    progress: &mut dyn FnMut(usize),
+    options: calib::Options<'_, '_>,
 ) -> Result<Profile> {
     let target = Target::detect();
-    let options = lower::Options { keep_values: true, ..lower::Options::default() };
-    let mut runner = Runner::new(&quant::float(fused)?, Engine::best(&target), &target, &options)?;
+    let keep = lower::Options { keep_values: true, ..lower::Options::default() };
+    let engine = Engine::best(&target);
+    let mut runner = Runner::threaded(&quant::float(fused)?, engine, &target, &keep, options.threads)?;
     let mut run = |inputs: &[Tensor], observe: &mut dyn FnMut(&str, &[f32])| {
         let inputs: Vec<Vec<f32>> = inputs.iter().map(|t| t.data.to_vec()).collect();
         runner.run(&inputs)?;
         runner.values(observe);
         Ok(())
     };
-    calib::calibrate(fused, samples, &mut run, preprocess, progress)
+    calib::calibrate(fused, samples, &mut run, options)
 }
 
 /// Fused graph and ranges → integer graph, the content of a `.qgraph`.

@@ -29,7 +29,7 @@ fn demo() -> [QGraph; 2] {
     let noise: Vec<f32> =
         (0..shape.iter().product::<usize>()).map(|i| (i * 37 % 256) as f32 / 255.0).collect();
     let mut samples = std::iter::once(Ok(vec![Tensor::new(shape, noise)]));
-    let profile = pipeline::calibrate(&fused, &mut samples, None, &mut |_| {}).expect("it runs");
+    let profile = pipeline::calibrate(&fused, &mut samples, Default::default()).expect("it runs");
     [
         pipeline::quantize(&fused, &profile).expect("it quantizes"),
         pipeline::float(&fused).expect("it is float"),

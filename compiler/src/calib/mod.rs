@@ -1,35 +1,50 @@
 //! Calibration: samples through the fused graph, ranges of every value out.
 //!
 //! In: a graph, samples, and a way to run the graph that shows its values. Out: a [`Profile`], a readable file that can be used again.
-//! Holds: a profile does not depend on the order of the samples or of the values; one sample is in memory at a time; ranges are finite,
-//! and no NaN gets in. Not here: where samples come from (`data`), what quantization makes of a range (`quant`).
+//! Holds: a profile does not depend on the order of the samples or of the values; one sample is in memory at a time, and of each value
+//! one histogram at most; ranges are finite, and no NaN gets in. Not here: where samples come from (`data`), what quantization makes of a
+//! range (`quant`).
 //!
 //! - `run`: the loop over the samples.
-//! - `naive`: what is collected of them.
-//! - `hash`: the identity of a graph.
+//! - `observe`: what is kept of the values: extremes, channels, a histogram. One pass is enough for every mode.
+//! - `histogram`: counts on bins whose width is a power of two, so that bins merge exactly when the range grows.
+//! - `entropy`, `tails`, `squares`: the modes that cut a histogram off: `entropy`, `percentile`, `mse`.
+//! - `profile`: the file. `hash`: the identity of a graph.
+//!
+//! What the modes mean for values that are quantized to an affine u8 grid, which always holds 0 and whose ends are free:
+//!
+//! | mode | range |
+//! |---|---|
+//! | `naive` | from the smallest to the largest element |
+//! | `entropy` | MXNet's: the threshold t with the least divergence between the histogram and what is left of it on a symmetric grid (on one side if nothing is negative); then what was observed, cut to −t..t |
+//! | `percentile p` | half of 100 − p percent of the elements may lie below it, half above |
+//! | `mse` | the ends that together give the least mean square error of rounding and of clipping |
+//! | `custom` | what a [`Collector`] says; as `naive` for values that it says nothing of |
+//!
+//! Sums before an activation (`{value}/pre`) have the observed range in every mode but `custom`: quantization itself cuts off what the
+//! activation does not tell apart.
 
+mod entropy;
 mod hash;
-mod naive;
+mod histogram;
+mod observe;
+mod profile;
 mod run;
+mod squares;
+mod tails;
 
-use crate::error::{Error, Problem, Result, Stage};
-use crate::graph::Graph;
+use crate::error::{Error, Stage};
+use crate::graph::Tensor;
 use crate::preprocess::Preprocess;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 
+pub use entropy::{Threshold, entropy_threshold};
 pub use hash::graph_hash;
-pub use naive::Naive;
-pub use run::{Collector, RunFn, calibrate};
+pub use profile::{MAX_HEADROOM, PROFILE_VERSION, Profile};
+pub use run::{RunFn, calibrate};
 
-/// Version of the profile format that is written and read.
-pub const PROFILE_VERSION: u32 = 1;
-
-/// Most doublings that [`Profile::headroom`] counts: a channel with more hardly differs from one that is always 0.
-pub const MAX_HEADROOM: u8 = 6;
-
-/// Observed range of a value.
+/// Range of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
@@ -39,206 +54,153 @@ pub struct Range {
     pub max: f32,
 }
 
-/// What calibration found: a readable, reusable file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Profile {
-    /// Format version.
-    pub version: u32,
-    /// Name of the model.
-    pub model: String,
-    /// Hash of the fused graph it belongs to.
-    pub graph: String,
-    /// `naive`, …
-    pub mode: String,
-    /// Number of samples seen.
-    pub samples: usize,
-    /// How images became inputs, if they were images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preprocess: Option<Preprocess>,
-    /// Ranges by value name; pre-activation values are named `{value}/pre`.
-    pub ranges: BTreeMap<String, Range>,
-    /// One digit for each channel of a value: how often the extent of the channel's own range (with 0) can be doubled within that of the
-    /// value's, at most [`MAX_HEADROOM`]. Values whose channels all fill the range are left out. Optional: without it channels count as equal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headroom: BTreeMap<String, String>,
+impl Range {
+    /// Of no elements: any element widens it to itself.
+    const EMPTY: Range = Range { min: f32::INFINITY, max: f32::NEG_INFINITY };
+
+    /// The part that lies in `other`, which has a point in common with it.
+    fn within(self, other: Range) -> Range {
+        let inside = |x: f32| x.clamp(other.min, other.max);
+        Range { min: inside(self.min), max: inside(self.max) }
+    }
 }
 
-impl Profile {
-    /// The profile as indented JSON, ranges sorted by name: equal profiles have equal text, and floats read back as they were.
-    pub fn to_text(&self) -> String {
-        // JSON fails for keys that are no strings only.
-        serde_json::to_string_pretty(self).expect("a profile is plain data") + "\n"
+/// How ranges are chosen; see [`crate::calib`].
+#[derive(Default)]
+pub enum Mode<'a> {
+    /// Smallest and largest element.
+    #[default]
+    Naive,
+    /// Least divergence, as MXNet does it.
+    Entropy,
+    /// So many percent of the elements lie within: above 0, at most 100.
+    Percentile(f64),
+    /// Least mean square error.
+    Mse,
+    /// The user's own.
+    Custom(&'a mut dyn Collector),
+}
+
+impl Mode<'_> {
+    /// What the profile says of it.
+    fn text(&self) -> String {
+        match self {
+            Mode::Naive => "naive".into(),
+            Mode::Entropy => "entropy".into(),
+            Mode::Percentile(p) => format!("percentile {p}"),
+            Mode::Mse => "mse".into(),
+            Mode::Custom(c) => c.name().into(),
+        }
+    }
+}
+
+/// A calibration of one's own.
+///
+/// ```
+/// use qgraph_compiler::calib::{Collector, Range};
+/// use qgraph_compiler::graph::Tensor;
+/// use std::collections::BTreeMap;
+///
+/// /// The mean of all samples' largest and smallest elements, so that one odd sample does not decide.
+/// #[derive(Default)]
+/// struct MeanOfExtremes(BTreeMap<String, (f32, f32, f32)>);
+///
+/// impl Collector for MeanOfExtremes {
+///     fn name(&self) -> &str {
+///         "mean of extremes"
+///     }
+///
+///     fn include(&self, value: &str) -> bool {
+///         !value.ends_with("/pre")
+///     }
+///
+///     fn collect(&mut self, value: &str, _op: &str, tensor: &Tensor) {
+///         let fold = |f: fn(f32, f32) -> f32| tensor.data.iter().copied().fold(0.0, f);
+///         let (count, min, max) = self.0.entry(value.into()).or_default();
+///         *count += 1.0;
+///         *min += fold(f32::min);
+///         *max += fold(f32::max);
+///     }
+///
+///     fn finish(&mut self) -> BTreeMap<String, Range> {
+///         let range = |(count, min, max): &(f32, f32, f32)| Range { min: min / count, max: max / count };
+///         self.0.iter().map(|(name, seen)| (name.clone(), range(seen))).collect()
+///     }
+/// }
+/// ```
+pub trait Collector {
+    /// What the profile records as its mode.
+    fn name(&self) -> &str {
+        "custom"
     }
 
-    /// Reads what [`Profile::to_text`] wrote, or a person did.
-    ///
-    /// # Errors
-    /// Anything [`Profile::validate`] refuses, an unknown or missing field, an unknown version.
-    pub fn from_text(text: &str) -> Result<Profile> {
-        /// The version alone: another version may have other fields.
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
-        let fail =
-            |e: serde_json::Error| failure("", format!("not a profile ({e}): calibrate again to make one"));
-        let head: Head = serde_json::from_str(text).map_err(fail)?;
-        if head.version != PROFILE_VERSION {
-            return Err(failure(
-                "",
-                format!(
-                    "a profile of version {}, this program reads {PROFILE_VERSION}: calibrate again",
-                    head.version
-                ),
-            ));
-        }
-        let profile: Profile = serde_json::from_str(text).map_err(fail)?;
-        profile.validate()?;
-        Ok(profile)
+    /// Whether it wants to see a value. Others have their observed range.
+    fn include(&self, value: &str) -> bool {
+        let _ = value;
+        true
     }
 
-    /// Checks what the types do not: the version, at least one sample, every range finite with `min <= max`, the preprocessing's numbers.
-    pub fn validate(&self) -> Result<()> {
-        let mut problems = Vec::new();
-        let mut problem =
-            |subject: &str, message: String| problems.push(Problem { subject: subject.into(), message });
-        if self.version != PROFILE_VERSION {
-            problem("version", format!("{} is not {PROFILE_VERSION}: calibrate again", self.version));
-        }
-        if self.samples == 0 {
-            problem("samples", "a profile of no samples says nothing: calibrate again".into());
-        }
-        if let Some(Err(what)) = self.preprocess.as_ref().map(Preprocess::validate_numbers) {
-            problem("preprocess", what);
-        }
-        for (name, Range { min, max }) in &self.ranges {
-            if !(min.is_finite() && max.is_finite() && min <= max) {
-                problem(
-                    name,
-                    format!("the range {min} to {max} is not finite and in order: calibrate again"),
-                );
-            }
-        }
-        for (name, digits) in &self.headroom {
-            if !digits.bytes().all(|b| (b'0'..=b'0' + MAX_HEADROOM).contains(&b)) {
-                problem(
-                    name,
-                    format!("its headroom {digits:?} is not digits up to {MAX_HEADROOM}: calibrate again"),
-                );
-            }
-        }
-        Error::all(Stage::Calibrate, problems)
+    /// What a sample gives for a value: a graph input (`op` is "input"), the result of a node (`op` is the operator, as `qgraph emit`
+    /// prints it), or `{value}/pre`, the sum before an activation that is no clamp. Finite, at least one element.
+    fn collect(&mut self, value: &str, op: &str, tensor: &Tensor);
+
+    /// The ranges, after all samples. Values without one have their observed range.
+    fn finish(&mut self) -> BTreeMap<String, Range>;
+}
+
+/// How to calibrate.
+///
+/// ```
+/// use qgraph_compiler::calib::{Mode, Options};
+/// use qgraph_compiler::preprocess::Preprocess;
+///
+/// let mut done = 0;
+/// let mut progress = |samples| done = samples;
+/// let options = Options::new(Mode::Percentile(99.99))
+///     .preprocess(Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() })
+///     .threads(2)
+///     .progress(&mut progress);
+/// ```
+pub struct Options<'m, 'p> {
+    pub(crate) mode: Mode<'m>,
+    pub(crate) preprocess: Option<Preprocess>,
+    pub(crate) threads: usize,
+    pub(crate) progress: Option<&'p mut dyn FnMut(usize)>,
+}
+
+impl Default for Options<'_, '_> {
+    fn default() -> Self {
+        Options::new(Mode::default())
+    }
+}
+
+impl<'m, 'p> Options<'m, 'p> {
+    /// With one thread, without preprocessing and progress.
+    #[must_use]
+    pub fn new(mode: Mode<'m>) -> Self {
+        Options { mode, preprocess: None, threads: 1, progress: None }
     }
 
-    /// Whether the profile is of `graph`, by [`graph_hash`].
-    ///
-    /// # Errors
-    /// It is of another graph, or of another version of this one.
-    pub fn check_graph(&self, graph: &Graph) -> Result<()> {
-        if self.graph == graph_hash(graph) {
-            return Ok(());
-        }
-        let message =
-            format!("the profile belongs to another graph (model {}): calibrate this model", self.model);
-        Err(failure(&graph.name, message))
+    /// Records how images became inputs.
+    #[must_use]
+    pub fn preprocess(self, preprocess: Preprocess) -> Self {
+        Options { preprocess: Some(preprocess), ..self }
     }
 
-    /// Writes [`Profile::to_text`] to a file.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let write = std::fs::write(path, self.to_text());
-        write.map_err(|e| failure(&path.display().to_string(), format!("cannot be written ({e})")))
+    /// How many threads run the network. The profile does not depend on it.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Options { threads, ..self }
     }
 
-    /// Reads a file with [`Profile::from_text`].
-    pub fn load(path: &Path) -> Result<Profile> {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            failure(&name, format!("cannot be read ({e}): give a profile made by calibration"))
-        })?;
-        Profile::from_text(&text).map_err(|e| e.in_file(path))
+    /// Is told the number of samples done, after each.
+    #[must_use]
+    pub fn progress(self, progress: &'p mut dyn FnMut(usize)) -> Self {
+        Options { progress: Some(progress), ..self }
     }
 }
 
 /// An error of this stage.
 fn failure(subject: &str, message: impl Into<String>) -> Error {
     Error::new(Stage::Calibrate, subject, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn profile() -> Profile {
-        let range = |min, max| Range { min, max };
-        Profile {
-            version: PROFILE_VERSION,
-            model: "m \"quoted\"".into(),
-            graph: "00ff".into(),
-            mode: "naive".into(),
-            samples: 3,
-            preprocess: Some(Preprocess { crop: Some(9), ..Preprocess::default() }),
-            ranges: BTreeMap::from([
-                ("a".into(), range(-1.5, 0.1)),
-                ("a/pre".into(), range(f32::MIN, f32::MAX)),
-                ("z".into(), range(f32::MIN_POSITIVE, 1.0)),
-            ]),
-            headroom: BTreeMap::from([("a".into(), "016".into())]),
-        }
-    }
-
-    #[test]
-    fn text_round_trips() {
-        let p = profile();
-        let text = p.to_text();
-        assert_eq!(Profile::from_text(&text).unwrap(), p);
-        assert!(text.contains("\"a/pre\": {\n") && text.ends_with("}\n"), "{text}");
-        let none = Profile { preprocess: None, ..p };
-        assert!(!none.to_text().contains("preprocess"));
-        assert_eq!(Profile::from_text(&none.to_text()).unwrap(), none);
-    }
-
-    #[test]
-    fn floats_round_trip_bit_for_bit() {
-        let mut bits = 1u32;
-        let mut p = profile();
-        for k in 0..2000 {
-            bits = bits.wrapping_mul(1664525).wrapping_add(1013904223);
-            let x = f32::from_bits(bits);
-            if x.is_finite() {
-                p.ranges.insert(format!("v{k}"), Range { min: x, max: x });
-            }
-        }
-        let back = Profile::from_text(&p.to_text()).unwrap();
-        for (name, range) in &p.ranges {
-            assert_eq!(back.ranges[name].min.to_bits(), range.min.to_bits(), "{name}: {}", range.min);
-        }
-    }
-
-    #[test]
-    fn hostile_text_is_an_error() {
-        let text = profile().to_text();
-        let of = |from: &str, to: &str| {
-            assert!(text.contains(from), "{from}");
-            Profile::from_text(&text.replacen(from, to, 1)).unwrap_err().to_string()
-        };
-        assert!(of("\"version\": 1", "\"version\": 2").contains("version 2, this program reads 1"));
-        assert!(of("\"samples\": 3", "\"samples\": 0").contains("no samples"));
-        assert!(of("\"samples\": 3", "\"samples\": -1").contains("not a profile"));
-        assert!(of("\"samples\": 3", "\"samples\": 3, \"more\": 1").contains("unknown field"));
-        assert!(of("\"max\": 0.1", "\"max\": 0.1, \"mean\": 0").contains("unknown field"));
-        assert!(of("\"max\": 0.1", "\"max\": -2").contains("a: the range -1.5 to -2"));
-        // Too large for f32: refused by the parser or as an infinite range.
-        of("\"max\": 0.1", "\"max\": 1e39");
-        of("\"scale\": 1.0", "\"scale\": 1e99");
-        assert!(of("\"max\": 0.1", "\"max\": null").contains("not a profile"));
-        assert!(of("\"max\": 0.1", "\"max\": NaN").contains("not a profile"));
-        assert!(of("\"crop\": 9", "\"crop\": 0").contains("preprocess: crop is 0"));
-        assert!(of("\"016\"", "\"017\"").contains("a: its headroom \"017\""));
-        assert!(of("\"016\"", "\"0é\"").contains("headroom"));
-        for end in 0..text.len() - 2 {
-            assert!(Profile::from_text(&text[..end]).is_err());
-        }
-        assert!(Profile::from_text(&"[".repeat(100_000)).is_err());
-    }
 }

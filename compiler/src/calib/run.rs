@@ -1,73 +1,52 @@
-//! The loop over the samples, and the collector `naive`: smallest and largest value.
+//! The loop over the samples.
 
-use super::naive::Naive;
-use super::{PROFILE_VERSION, Profile, Range, failure, graph_hash};
+use super::observe::Observer;
+use super::{Collector, Mode, Options, PROFILE_VERSION, Profile, failure, graph_hash};
 use crate::error::Result;
 use crate::graph::{Graph, Tensor};
-use crate::preprocess::Preprocess;
-use std::collections::BTreeMap;
 
 /// Runs a graph once on its inputs and shows every computed value by name, and `{value}/pre` before an activation that is no clamp:
 /// [`crate::graph::eval::eval`], or a compiled float plan.
 pub type RunFn<'a> = dyn FnMut(&[Tensor], &mut dyn FnMut(&str, &[f32])) -> Result<()> + 'a;
 
-/// What becomes of the values that are seen. The result must not depend on their order.
-pub trait Collector {
-    /// Name of the mode, as stored in the profile.
-    fn mode(&self) -> &'static str;
-    /// All elements of the value `name`, row-major; finite, at least one.
-    fn see(&mut self, name: &str, data: &[f32]);
-    /// Ranges by value name.
-    fn ranges(&self) -> BTreeMap<String, Range>;
-    /// Headroom of channels by value name; see [`Profile::headroom`].
-    fn headroom(&self) -> BTreeMap<String, String>;
-}
-
-/// Runs every sample (one tensor per graph input, in order) and collects the range of every graph input and of every value `run` shows.
-/// `progress` is told the number of samples done.
+/// Runs every sample once (one tensor per graph input, in order) and finds the range of every graph input and of every value `run` shows.
+/// (How many threads run it is up to `run`.)
 ///
 /// # Errors
 /// No samples; a sample that cannot be read or does not fit the inputs; NaN or an infinity in any value, named with its sample (counted from 1);
-/// an error of `run`.
+/// a percentile that is none; ranges of a collector that are none; an error of `run`.
 pub fn calibrate(
     graph: &Graph,
     samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
     run: &mut RunFn<'_>,
-    preprocess: Option<Preprocess>,
-    progress: &mut dyn FnMut(usize),
+    options: Options<'_, '_>,
 ) -> Result<Profile> {
-    let mut collector = Naive::new(graph);
-    let samples = collect(graph, samples, run, &mut collector, progress)?;
-    Ok(Profile {
-        version: PROFILE_VERSION,
-        model: graph.name.clone(),
-        graph: graph_hash(graph),
-        mode: collector.mode().to_string(),
-        samples,
-        preprocess,
-        ranges: collector.ranges(),
-        headroom: collector.headroom(),
-    })
-}
-
-/// The loop of [`calibrate`] for any collector. Gives the number of samples.
-fn collect(
-    graph: &Graph,
-    samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
-    run: &mut RunFn<'_>,
-    collector: &mut dyn Collector,
-    progress: &mut dyn FnMut(usize),
-) -> Result<usize> {
+    let Options { mut mode, preprocess, mut progress, threads: _ } = options;
+    if let Mode::Percentile(p) = mode
+        && !(p > 0.0 && p <= 100.0)
+    {
+        return Err(failure("percentile", format!("{p} is not above 0 and at most 100: give 99.99, say")));
+    }
+    let mut observer = Observer::new(graph, &mode);
     let mut count = 0;
     for sample in samples {
         let inputs = sample?;
         count += 1;
         check_inputs(graph, &inputs, count)?;
+        let mut collector: Option<&mut dyn Collector> = match &mut mode {
+            Mode::Custom(c) => Some(&mut **c),
+            Mode::Naive | Mode::Entropy | Mode::Percentile(_) | Mode::Mse => None,
+        };
         let mut bad = None;
         let mut see = |name: &str, data: &[f32]| match data.iter().find(|x| !x.is_finite()) {
             _ if data.is_empty() || bad.is_some() => {}
             Some(x) => bad = Some((name.to_string(), *x)),
-            None => collector.see(name, data),
+            None => {
+                observer.see(name, data);
+                if let Some(collector) = &mut collector {
+                    observer.show(&mut **collector, name, data);
+                }
+            }
         };
         for (id, tensor) in graph.inputs.iter().zip(&inputs) {
             see(&graph.value(*id).name, &tensor.data);
@@ -78,12 +57,28 @@ fn collect(
                 format!("sample {count} gives {x}: leave this sample out, or check the model's weights");
             return Err(failure(&name, message));
         }
-        progress(count);
+        if let Some(progress) = &mut progress {
+            progress(count);
+        }
     }
     if count == 0 {
         return Err(failure(&graph.name, "no samples to calibrate on: give at least one"));
     }
-    Ok(count)
+    let text = mode.text();
+    let ranges = observer.ranges(mode)?;
+    let profile = Profile {
+        version: PROFILE_VERSION,
+        model: graph.name.clone(),
+        graph: graph_hash(graph),
+        mode: text,
+        samples: count,
+        preprocess,
+        headroom: observer.headroom(&ranges),
+        means: observer.means(),
+        ranges,
+    };
+    profile.validate()?;
+    Ok(profile)
 }
 
 fn check_inputs(graph: &Graph, inputs: &[Tensor], count: usize) -> Result<()> {
@@ -104,10 +99,12 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor], count: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Range;
     use super::*;
+    use std::collections::BTreeMap;
 
     /// x [2], shown as it is and squared.
-    fn run_on(samples: &[[f32; 2]]) -> Result<Profile> {
+    fn run_in(mode: Mode<'_>, samples: &[[f32; 2]]) -> Result<Profile> {
         let mut graph = Graph::new("g");
         graph.add_input("x", [2]);
         let mut samples =
@@ -120,9 +117,15 @@ mod tests {
             Ok(())
         };
         let mut seen = Vec::new();
-        let profile = calibrate(&graph, &mut samples, &mut run, None, &mut |k| seen.push(k))?;
+        let mut progress = |k| seen.push(k);
+        let options = Options::new(mode).progress(&mut progress);
+        let profile = calibrate(&graph, &mut samples, &mut run, options)?;
         assert_eq!(seen, (1..=profile.samples).collect::<Vec<_>>());
         Ok(profile)
+    }
+
+    fn run_on(samples: &[[f32; 2]]) -> Result<Profile> {
+        run_in(Mode::Naive, samples)
     }
 
     #[test]
@@ -155,11 +158,78 @@ mod tests {
         graph.add_input("x", [2]);
         let with = |tensors: Vec<Tensor>| {
             let mut run = |_: &[Tensor], _: &mut dyn FnMut(&str, &[f32])| Ok(());
-            calibrate(&graph, &mut std::iter::once(Ok(tensors)), &mut run, None, &mut |_| {})
+            calibrate(&graph, &mut std::iter::once(Ok(tensors)), &mut run, Options::default())
         };
         assert!(with(vec![]).unwrap_err().to_string().contains("0 tensors for 1 inputs"));
         assert!(
             with(vec![Tensor::new([1, 2], [0.0; 2])]).unwrap_err().to_string().contains("[1, 2] for [2]")
         );
+    }
+
+    /// Says that y is twice what it is, and notes what it was shown.
+    struct Double {
+        shown: Vec<(String, String, Vec<usize>)>,
+        says: &'static str,
+    }
+
+    impl Collector for Double {
+        fn name(&self) -> &str {
+            "double"
+        }
+
+        fn include(&self, value: &str) -> bool {
+            value != "x"
+        }
+
+        fn collect(&mut self, value: &str, op: &str, tensor: &Tensor) {
+            self.shown.push((value.into(), op.into(), tensor.shape.clone()));
+        }
+
+        fn finish(&mut self) -> BTreeMap<String, Range> {
+            BTreeMap::from([(
+                self.says.to_string(),
+                Range { min: 0.0, max: if self.says == "x" { -1.0 } else { 18.0 } },
+            )])
+        }
+    }
+
+    #[test]
+    fn a_collector_has_its_way() {
+        let samples = [[1.0, -2.0], [0.5, 3.0]];
+        let mut double = Double { shown: vec![], says: "y" };
+        let p = run_in(Mode::Custom(&mut double), &samples).unwrap();
+        assert_eq!(p.mode, "double");
+        assert_eq!(p.ranges["y"], Range { min: 0.0, max: 18.0 });
+        assert_eq!(p.ranges["x"], Range { min: -2.0, max: 3.0 });
+        let shown: Vec<&str> = double.shown.iter().map(|(name, ..)| &name[..]).collect();
+        assert_eq!(shown, ["y", "y/pre", "y", "y/pre"]);
+        let of = |says| {
+            run_in(Mode::Custom(&mut Double { shown: vec![], says }), &samples).unwrap_err().to_string()
+        };
+        assert!(
+            of("nobody")
+                .contains("nobody: the collector gives a range for it, but calibration saw no such value")
+        );
+        assert!(of("x").contains("x: the range 0 to -1 is not finite and in order"));
+    }
+
+    #[test]
+    fn modes_do_not_depend_on_order() {
+        // A bell, and one far from it.
+        let mut samples: Vec<[f32; 2]> =
+            (0..3000).map(|k| [(k % 7 + k % 11 + k % 13) as f32 - 14.0, (k % 5) as f32]).collect();
+        samples.push([400.0, -0.0]);
+        let modes: [fn() -> Mode<'static>; 3] = [|| Mode::Entropy, || Mode::Percentile(99.9), || Mode::Mse];
+        for mode in modes {
+            let p = run_in(mode(), &samples).unwrap();
+            let backwards: Vec<[f32; 2]> = samples.iter().rev().copied().collect();
+            assert_eq!(p.to_text(), run_in(mode(), &backwards).unwrap().to_text());
+            assert!(p.ranges["x"].max < 400.0, "{} cuts: {:?}", p.mode, p.ranges["x"]);
+            assert_eq!(p.ranges["y/pre"].max, 400.0, "{}", p.mode);
+        }
+        for wrong in [0.0, -1.0, 100.1, f64::NAN] {
+            let e = run_in(Mode::Percentile(wrong), &samples).unwrap_err().to_string();
+            assert!(e.contains("is not above 0 and at most 100"), "{e}");
+        }
     }
 }

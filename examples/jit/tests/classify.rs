@@ -4,7 +4,7 @@ use qgraph_compiler::data::{self, Input, Samples};
 use qgraph_compiler::graph::Tensor;
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::file;
-use qgraph_compiler::{onnx, pipeline};
+use qgraph_compiler::{calib, onnx, pipeline};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -25,7 +25,7 @@ fn quantize(to: &Path) -> qgraph_compiler::Result<()> {
     let digits = Samples::open(demo("digits_calib.bin").to_str().expect("a path in UTF-8"), &options)?;
     let mut digits =
         digits.map(|digit| Ok(digit?.inputs.into_iter().map(|x| Tensor::new([1, 1, 16, 16], x)).collect()));
-    let profile = pipeline::calibrate(&fused, &mut digits, Some(preprocess), &mut |_| {})?;
+    let profile = pipeline::calibrate(&fused, &mut digits, calib::Options::default().preprocess(preprocess))?;
     file::save(&pipeline::quantize(&fused, &profile)?, to)
 }
 

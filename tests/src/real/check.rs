@@ -62,7 +62,7 @@ impl Network {
         let tensor = |s: Sample| Ok(vec![Tensor::new(shape.clone(), s.input)]);
         let mut inputs =
             samples(&data, &model.input, images, truths, &shape).filter(|s| part(s.index)).map(tensor);
-        let profile = good(pipeline::calibrate(&fused, &mut inputs, None, &mut |_| {}));
+        let profile = good(pipeline::calibrate(&fused, &mut inputs, Default::default()));
         drop(inputs);
         let int8 = good(pipeline::quantize(&fused, &profile));
         Network { data, model, naive, fused, float, int8 }

@@ -11,7 +11,7 @@ use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::QGraph;
 use qgraph_compiler::runner::{Engine, Runner};
 use qgraph_compiler::target::Target;
-use qgraph_compiler::{Error, Result, Stage, onnx, pipeline};
+use qgraph_compiler::{Error, Result, Stage, calib, onnx, pipeline};
 use std::time::Instant;
 
 /// The network; see `compiler/demo/README.md` for how it was trained.
@@ -112,12 +112,8 @@ pub(crate) fn main(args: &Args) -> Done {
 fn quantize(imported: &Graph, preprocess: &Preprocess) -> Result<QGraph> {
     let (fused, _) = pipeline::fuse(imported)?;
     let samples = digits(CALIBRATION, &pipeline::float(&fused)?, preprocess)?;
-    let profile = pipeline::calibrate(
-        &fused,
-        &mut load::tensors(&fused, samples),
-        Some(preprocess.clone()),
-        &mut |_| {},
-    )?;
+    let options = calib::Options::default().preprocess(preprocess.clone());
+    let profile = pipeline::calibrate(&fused, &mut load::tensors(&fused, samples), options)?;
     pipeline::quantize(&fused, &profile)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::load::{PreprocessArgs, ShapeArgs, about, placement, samples, tensors};
 use crate::{Done, progress};
-use qgraph_compiler::calib::Profile;
+use qgraph_compiler::calib::{self, Profile};
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::graph::Graph;
 use qgraph_compiler::qgraph::file;
@@ -27,6 +27,12 @@ pub(crate) struct Args {
     /// How ranges are chosen
     #[arg(long, value_enum, default_value_t = Mode::Naive)]
     calib_mode: Mode,
+    /// With --calib-mode percentile: the percentage of a layer's values that lies in its range; half of the rest may lie beyond either end
+    #[arg(long, value_name = "P", default_value_t = 99.99)]
+    percentile: f64,
+    /// Threads that calibrate; the result does not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
     /// At most so many samples, spread evenly over the set
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
@@ -45,14 +51,19 @@ pub(crate) struct Args {
     preprocess: PreprocessArgs,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Smallest and largest value seen
     Naive,
+    /// Least divergence of the distribution (Kullback and Leibler), as MXNet does it
+    Entropy,
+    /// So many percent of the values, see --percentile
+    Percentile,
+    /// Least mean square error of rounding and clipping
+    Mse,
 }
 
 pub(crate) fn main(args: &Args) -> Done {
-    let Mode::Naive = args.calib_mode;
     check_output(&args.output)?;
     let about = about(&args.model);
     let graph = pipeline::import(&args.model, &args.shapes.options())?;
@@ -98,9 +109,16 @@ fn calibrate(args: &Args, fused: &Graph, calib: &str) -> Result<Profile> {
     let float = pipeline::float(fused)?;
     let samples = samples(calib, &float, &preprocess, None, pick)?;
     let bar = progress::bar("calibrating", samples.len());
-    let profile = pipeline::calibrate(fused, &mut tensors(fused, samples), Some(preprocess), &mut |n| {
-        bar.set_position(n as u64)
-    })?;
+    let mode = match args.calib_mode {
+        Mode::Naive => calib::Mode::Naive,
+        Mode::Entropy => calib::Mode::Entropy,
+        Mode::Percentile => calib::Mode::Percentile(args.percentile),
+        Mode::Mse => calib::Mode::Mse,
+    };
+    let mut progress = |n| bar.set_position(n as u64);
+    let options =
+        calib::Options::new(mode).preprocess(preprocess).threads(args.threads.into()).progress(&mut progress);
+    let profile = pipeline::calibrate(fused, &mut tensors(fused, samples), options)?;
     bar.finish_and_clear();
     Ok(profile)
 }

@@ -1,0 +1,266 @@
+//! What is kept of the values that are seen: extremes and means of every value and channel, and a histogram where the mode wants one.
+
+use super::histogram::Histogram;
+use super::{Collector, MAX_HEADROOM, Mode, Range, entropy, failure, squares, tails};
+use crate::error::Result;
+use crate::graph::{Graph, Op, Tensor, ValueId};
+use std::collections::{BTreeMap, HashMap};
+
+/// Means are sums of whole multiples of 2 to this: such sums do not depend on their order.
+const UNIT: i32 = -64;
+
+/// The suffix of what stands before an activation.
+const PRE: &str = "/pre";
+
+/// The values of a graph, as they are seen.
+pub(super) struct Observer {
+    layouts: HashMap<String, Layout>,
+    histograms: bool,
+    seen: BTreeMap<String, Seen>,
+}
+
+/// How a value is seen.
+#[derive(Clone)]
+struct Layout {
+    shape: Vec<usize>,
+    /// The operator that gives it.
+    op: String,
+    /// Number of channels, and of elements that follow each other in one. None: (0, 1).
+    channels: (usize, usize),
+    /// Its channels may be worth having apart: see [`super::Profile::headroom`].
+    image: bool,
+    /// A layer reads it: see [`super::Profile::means`].
+    read: bool,
+}
+
+/// What was seen of one value.
+struct Seen {
+    all: Range,
+    channels: Vec<Channel>,
+    /// Elements of each channel.
+    count: u64,
+    histogram: Option<Histogram>,
+}
+
+/// What was seen of one channel.
+#[derive(Clone, Copy)]
+struct Channel {
+    range: Range,
+    /// In multiples of 2^[`UNIT`].
+    sum: i128,
+}
+
+impl Observer {
+    /// For the values of a graph.
+    pub(super) fn new(graph: &Graph, mode: &Mode<'_>) -> Self {
+        let mut layouts = HashMap::new();
+        for (k, v) in graph.values.iter().enumerate().filter(|(_, v)| v.data.is_none()) {
+            let id = ValueId(k as u32);
+            let readers = |layer: fn(&Op) -> bool| {
+                graph.nodes.iter().any(|n| layer(&n.op) && n.inputs.first() == Some(&id))
+            };
+            let dense = readers(|op| matches!(op, Op::Dense(_)));
+            let image = matches!(v.shape[..], [_, c, _, _] if c > 1);
+            let channels = match v.shape[..] {
+                [_, c, h, w] => (c, h * w),
+                // A dense layer takes the last axis.
+                [.., last] if dense => (last, 1),
+                _ => (0, 1),
+            };
+            let read =
+                readers(|op| matches!(op, Op::Conv(_) | Op::ConvTranspose(_))) || dense && v.shape.len() != 4;
+            let op = graph.producer(id).map_or("input".into(), |n| graph.nodes[n].op.name());
+            layouts.insert(v.name.clone(), Layout { shape: v.shape.clone(), op, channels, image, read });
+        }
+        let histograms = matches!(mode, Mode::Entropy | Mode::Percentile(_) | Mode::Mse);
+        Observer { layouts, histograms, seen: BTreeMap::new() }
+    }
+
+    /// What stands before an activation has the shape of the value behind it.
+    fn layout(&self, name: &str) -> Option<&Layout> {
+        self.layouts.get(name).or_else(|| self.layouts.get(name.strip_suffix(PRE)?))
+    }
+
+    /// All elements of the value `name` for a sample, row-major; finite, at least one.
+    pub(super) fn see(&mut self, name: &str, data: &[f32]) {
+        if !self.seen.contains_key(name) {
+            let channels = self.layout(name).map_or(0, |l| l.channels.0);
+            // Quantization cuts sums before activations itself.
+            let histogram = self.histograms && !name.ends_with(PRE);
+            let seen = Seen {
+                all: Range::EMPTY,
+                channels: vec![Channel { range: Range::EMPTY, sum: 0 }; channels],
+                count: 0,
+                histogram: histogram.then(Histogram::new),
+            };
+            self.seen.insert(name.to_string(), seen);
+        }
+        let length = self.layout(name).map_or(1, |l| l.channels.1.max(1));
+        let Some(seen) = self.seen.get_mut(name) else { return };
+        let mut all = Range::EMPTY;
+        if seen.channels.is_empty() {
+            widen(&mut all, data);
+        }
+        let count = seen.channels.len();
+        for (k, run) in data.chunks(length).enumerate().filter(|_| count > 0) {
+            let channel = &mut seen.channels[k % count];
+            let mut range = Range::EMPTY;
+            let sum = widen(&mut range, run);
+            // What is less than the unit is lost, what is beyond 2^63 saturates: no activation is either.
+            channel.sum = channel.sum.saturating_add((sum * 2f64.powi(-UNIT)) as i128);
+            channel.range = union(channel.range, range);
+            all = union(all, range);
+        }
+        seen.count += data.len().checked_div(count).unwrap_or(0) as u64;
+        seen.all = union(seen.all, all);
+        if let Some(h) = &mut seen.histogram {
+            h.add(data, all.max.max(-all.min));
+        }
+    }
+
+    /// Shows a sample's value to a collector that wants it.
+    pub(super) fn show(&self, collector: &mut dyn Collector, name: &str, data: &[f32]) {
+        if !collector.include(name) {
+            return;
+        }
+        let (shape, op) = match self.layout(name) {
+            Some(l) => (l.shape.clone(), &l.op[..]),
+            None => (vec![data.len()], ""),
+        };
+        collector.collect(name, op, &Tensor::new(shape, data));
+    }
+
+    /// The ranges of a mode, by value name.
+    ///
+    /// # Errors
+    /// A collector's range is of no value, or not finite and in order.
+    pub(super) fn ranges(&self, mode: Mode<'_>) -> Result<BTreeMap<String, Range>> {
+        let choose = |seen: &Seen| match (&seen.histogram, &mode) {
+            (Some(h), Mode::Entropy) => entropy::range(h, seen.all),
+            (Some(h), Mode::Percentile(p)) => tails::range(h, seen.all, *p),
+            (Some(h), Mode::Mse) => squares::range(h, seen.all),
+            _ => seen.all,
+        };
+        let mut ranges: BTreeMap<String, Range> =
+            self.seen.iter().map(|(name, seen)| (name.clone(), choose(seen))).collect();
+        if let Mode::Custom(collector) = mode {
+            for (name, range) in collector.finish() {
+                let Some(known) = ranges.get_mut(&name) else {
+                    let message = "the collector gives a range for it, but calibration saw no such value";
+                    return Err(failure(&name, message));
+                };
+                *known = range;
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// See [`super::Profile::headroom`].
+    pub(super) fn headroom(&self, ranges: &BTreeMap<String, Range>) -> BTreeMap<String, String> {
+        let text = |name: &str, seen: &Seen| {
+            let all = ranges[name];
+            let digit = |c: &Channel| char::from(b'0' + doublings(all, c.range));
+            seen.channels.iter().map(digit).collect::<String>()
+        };
+        let images = self.seen.iter().filter(|(name, _)| self.layout(name).is_some_and(|l| l.image));
+        let all = images.map(|(name, seen)| (name.clone(), text(name, seen)));
+        all.filter(|(_, text)| !text.bytes().all(|b| b == b'0')).collect()
+    }
+
+    /// See [`super::Profile::means`].
+    pub(super) fn means(&self) -> BTreeMap<String, Vec<f32>> {
+        let read = self.seen.iter().filter(|(name, _)| self.layouts.get(*name).is_some_and(|l| l.read));
+        let means = |seen: &Seen| {
+            let mean = |c: &Channel| (c.sum as f64 * 2f64.powi(UNIT) / seen.count as f64) as f32;
+            seen.channels.iter().map(mean).collect()
+        };
+        read.map(|(name, seen)| (name.clone(), means(seen))).collect()
+    }
+}
+
+/// Widens a range to some elements; gives their sum.
+fn widen(range: &mut Range, data: &[f32]) -> f64 {
+    let (mut min, mut max, mut sum) = (range.min, range.max, 0.0);
+    for &x in data {
+        min = if x < min { x } else { min };
+        max = if x > max { x } else { max };
+        sum += f64::from(x);
+    }
+    // −0 would make the result depend on which zero came first.
+    *range = Range { min: min + 0.0, max: max + 0.0 };
+    sum
+}
+
+fn union(a: Range, b: Range) -> Range {
+    Range { min: a.min.min(b.min), max: a.max.max(b.max) }
+}
+
+/// How often the extent of `channel` can be doubled within that of `all`, both taken with 0. What is cut off a channel does not count.
+fn doublings(all: Range, channel: Range) -> u8 {
+    let all = Range { min: all.min.min(0.0), max: all.max.max(0.0) };
+    let channel = Range { min: channel.min.min(0.0), max: channel.max.max(0.0) }.within(all);
+    let extent = |r: Range| f64::from(r.max) - f64::from(r.min);
+    let fits = |e: &u8| extent(channel) * f64::from(1u16 << e) <= extent(all);
+    (1..=MAX_HEADROOM).take_while(fits).last().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Conv, Graph};
+
+    fn after(samples: &[[f32; 6]]) -> Observer {
+        let mut graph = Graph::new("g");
+        let x = graph.add_input("x", [1, 3, 1, 2]);
+        let w = graph.add_constant("w", Tensor::new([1, 3, 1, 1], [1.0; 3]));
+        let b = graph.add_constant("b", Tensor::new([1], [0.0]));
+        let conv = Conv {
+            kernel: [1, 1],
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads: [0; 4],
+            groups: 1,
+            epilogue: Default::default(),
+        };
+        graph.add_node("conv", Op::Conv(conv), &[x, w, b]).unwrap();
+        let mut observer = Observer::new(&graph, &Mode::Naive);
+        samples.iter().for_each(|s| observer.see("x", s));
+        observer
+    }
+
+    fn headroom(o: &Observer) -> BTreeMap<String, String> {
+        o.headroom(&o.ranges(Mode::Naive).unwrap())
+    }
+
+    #[test]
+    fn headroom_is_what_every_channel_leaves_free() {
+        let a = [-1.0, 8.0, 0.5, 0.9, -0.2, 0.0];
+        let seen = after(&[a]);
+        // An extent of 9 against 0.9 and 0.2.
+        assert_eq!(headroom(&seen)["x"], "035");
+        assert_eq!(seen.ranges(Mode::Naive).unwrap()["x"], Range { min: -1.0, max: 8.0 });
+        // In a range that cuts the first channel: 3 against 0.9 and 0.2.
+        let cut = BTreeMap::from([("x".to_string(), Range { min: -1.0, max: 2.0 })]);
+        assert_eq!(seen.headroom(&cut)["x"], "013");
+        let b = [0.0, 0.0, 0.0, 1.1, -1.6, 0.0];
+        // 9.6 against 1.1 and 1.6.
+        assert_eq!(headroom(&after(&[a, b]))["x"], "032");
+        assert_eq!(headroom(&after(&[a, b])), headroom(&after(&[b, a])));
+        // Nothing to say of equal channels, nor of a channel that is 0 more than the most.
+        assert!(headroom(&after(&[[1.0; 6]])).is_empty());
+        assert_eq!(headroom(&after(&[[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]]))["x"], format!("0{MAX_HEADROOM}0"));
+    }
+
+    #[test]
+    fn means_do_not_depend_on_order() {
+        let samples = [[1e7, 1.0, 0.1, 0.2, -0.3, 1e-9], [-1e7, 2.0, 0.3, 0.4, 0.5, 1e-9], [0.1; 6]];
+        let means = after(&samples).means()["x"].clone();
+        let [a, b, c] = samples;
+        for order in [[b, a, c], [c, b, a], [a, c, b]] {
+            assert_eq!(after(&order).means()["x"], means);
+        }
+        for (mean, expected) in means.iter().zip([3.2 / 6.0, 1.2 / 6.0, 0.4 / 6.0]) {
+            assert!((mean - expected).abs() < 1e-6, "{means:?}");
+        }
+    }
+}
