@@ -8,7 +8,7 @@
 //! let sample = qgraph_compiler::graph::Tensor::new([1, 3, 224, 224], vec![0.5; 3 * 224 * 224]);
 //! let mut samples = std::iter::once(Ok(vec![sample]));
 //! let profile = pipeline::calibrate(&fused, &mut samples, Default::default())?;
-//! let quantized = pipeline::quantize(&fused, &profile)?;
+//! let quantized = pipeline::quantize(&fused, &profile, &Default::default())?;
 //! let plan = pipeline::schedule(&quantized, &Target::detect(), &Default::default())?;
 //! let model = pipeline::jit(plan, 1)?;
 //! println!("{} bytes of arena", model.arena_bytes());
@@ -60,8 +60,8 @@ pub fn calibrate(
 }
 
 /// Fused graph and ranges → integer graph, the content of a `.qgraph`.
-pub fn quantize(fused: &Graph, profile: &Profile) -> Result<QGraph> {
-    quant::quantize(fused, profile)
+pub fn quantize(fused: &Graph, profile: &Profile, options: &quant::Options) -> Result<QGraph> {
+    quant::quantize(fused, profile, options)
 }
 
 /// The same network in f32 throughout: naive from an imported graph, fused from a fused one.

@@ -31,7 +31,7 @@ fn demo() -> [QGraph; 2] {
     let mut samples = std::iter::once(Ok(vec![Tensor::new(shape, noise)]));
     let profile = pipeline::calibrate(&fused, &mut samples, Default::default()).expect("it runs");
     [
-        pipeline::quantize(&fused, &profile).expect("it quantizes"),
+        pipeline::quantize(&fused, &profile, &Default::default()).expect("it quantizes"),
         pipeline::float(&fused).expect("it is float"),
     ]
 }

@@ -178,17 +178,25 @@ impl Observer {
     }
 }
 
+/// Elements that are looked at side by side.
+const LANES: usize = 16;
+
 /// Widens a range to some elements; gives their sum.
 fn widen(range: &mut Range, data: &[f32]) -> f64 {
-    let (mut min, mut max, mut sum) = (range.min, range.max, 0.0);
-    for &x in data {
-        min = if x < min { x } else { min };
-        max = if x > max { x } else { max };
-        sum += f64::from(x);
+    // Lanes, for elements that need not wait for each other.
+    let (mut min, mut max, mut sum) = ([range.min; LANES], [range.max; LANES], [0.0; LANES]);
+    for part in data.chunks(LANES) {
+        for (k, &x) in part.iter().enumerate() {
+            min[k] = if x < min[k] { x } else { min[k] };
+            max[k] = if x > max[k] { x } else { max[k] };
+            sum[k] += f64::from(x);
+        }
     }
+    let (min, max) =
+        (min.into_iter().fold(f32::INFINITY, f32::min), max.into_iter().fold(f32::NEG_INFINITY, f32::max));
     // −0 would make the result depend on which zero came first.
     *range = Range { min: min + 0.0, max: max + 0.0 };
-    sum
+    sum.iter().sum()
 }
 
 fn union(a: Range, b: Range) -> Range {

@@ -25,19 +25,23 @@ impl Place {
 
     /// `read` of each element's byte offset, row-major.
     fn elements<T>(&self, read: impl Fn(usize) -> T) -> Vec<T> {
-        let count = self.shape.iter().product();
-        let mut out = Vec::with_capacity(count);
-        let mut index = vec![0; self.shape.len()];
+        let mut out = Vec::with_capacity(self.shape.iter().product());
+        // The innermost axis in a loop of its own: calibration reads every value of every sample.
+        let (outer, inner, stride) = match (self.shape.split_last(), self.strides.last()) {
+            (Some((&inner, outer)), Some(&stride)) => (outer, inner, stride),
+            _ => (&[][..], 1, 0),
+        };
+        let mut index = vec![0; outer.len()];
         let mut at = self.ptr.offset;
-        for _ in 0..count {
-            out.push(read(at));
-            for axis in (0..index.len()).rev() {
+        for _ in 0..outer.iter().product() {
+            out.extend((0..inner).map(|k| read(at + k * stride)));
+            for axis in (0..outer.len()).rev() {
                 index[axis] += 1;
                 at += self.strides[axis];
-                if index[axis] < self.shape[axis] {
+                if index[axis] < outer[axis] {
                     break;
                 }
-                at -= self.strides[axis] * self.shape[axis];
+                at -= self.strides[axis] * outer[axis];
                 index[axis] = 0;
             }
         }

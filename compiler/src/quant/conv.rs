@@ -265,6 +265,31 @@ impl Layer<'_> {
         Ok(())
     }
 
+    /// What every tap of an output channel reads on the mean, group by group, if biases are corrected and calibration knows it.
+    fn means(&self, e: &Emit<'_>) -> Option<Vec<f64>> {
+        let means = e.numbers.means?.get(&e.graph.value(self.x_value).name)?;
+        let shape = &e.builder.value(self.x).shape;
+        let [kh, kw] = self.window.kernel;
+        let (channels, taps) = (shape[1], kh * kw);
+        // A flattened image has a mean for each of its elements, as its layer has a tap.
+        if means.len() == channels * taps && taps > 1 {
+            return Some(means.iter().map(|&m| f64::from(m)).collect());
+        }
+        if means.len() != channels {
+            return None;
+        }
+        // A tap reads padding, which is 0, at some positions.
+        let share = |axis: usize, tap: usize| {
+            let (extent, positions) = (shape[2 + axis], self.shape[2 + axis]);
+            let at = |p: usize| p * self.window.strides[axis] + tap * self.window.dilations[axis];
+            let inside =
+                |p: &usize| (self.window.pads[axis]..self.window.pads[axis] + extent).contains(&at(*p));
+            (0..positions).filter(inside).count() as f64 / positions as f64
+        };
+        let shares: Vec<f64> = (0..taps).map(|tap| share(0, tap / kw) * share(1, tap % kw)).collect();
+        Some(means.iter().flat_map(|&m| shares.iter().map(move |s| s * f64::from(m))).collect())
+    }
+
     /// The convolution in the arithmetic that the node runs in.
     fn operation(
         &self,
@@ -281,7 +306,8 @@ impl Layer<'_> {
         let (weight, bias, arithmetic);
         if integer {
             let from = e.scales.of(self.x_value)?;
-            let q = weights::quantize(self.weight, self.bias, from, to)?;
+            let means = self.means(e);
+            let q = weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?;
             weight =
                 e.builder.add_blob_i8(&format!("{name}/weight"), &shape.dims(), &pack(&shape, &q.weight));
             bias = e.builder.add_blob_i32(&format!("{name}/bias"), &[outputs], &q.bias);

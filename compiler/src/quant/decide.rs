@@ -58,12 +58,15 @@ impl Decisions {
         Self::decide(graph, vec![None; graph.nodes.len()], |_, _| Run::Float(None))
     }
 
-    /// Integers wherever they are exact enough.
-    pub(super) fn integer(graph: &Graph) -> Self {
-        Self::decide(graph, merge_clamps(graph), |node, demand| place(graph, node, demand))
+    /// Integers wherever they are exact enough, but where a reason says otherwise (by node).
+    pub(super) fn integer(graph: &Graph, excluded: &[Option<String>]) -> Self {
+        Self::decide(graph, merge_clamps(graph, excluded), |k, demand| match &excluded[k] {
+            Some(reason) => Run::Float(Some(reason.clone())),
+            None => place(graph, &graph.nodes[k], demand),
+        })
     }
 
-    fn decide(graph: &Graph, clamp: Vec<Option<Clamp>>, place: impl Fn(&Node, Demand) -> Run) -> Self {
+    fn decide(graph: &Graph, clamp: Vec<Option<Clamp>>, place: impl Fn(usize, Demand) -> Run) -> Self {
         let mut d = Decisions {
             run: vec![Run::Skip; graph.nodes.len()],
             clamp,
@@ -80,7 +83,7 @@ impl Decisions {
             if taken || !(wanted.integer || wanted.float) {
                 continue;
             }
-            d.run[k] = place(node, wanted);
+            d.run[k] = place(k, wanted);
             for &i in &node.inputs {
                 d.readers[i.0 as usize] += 1;
                 let demand = &mut demand[i.0 as usize];
@@ -103,14 +106,15 @@ impl Decisions {
     }
 }
 
-/// Relu and Clip behind a node whose result nobody else sees become that node's clamp. By the index of the node.
-fn merge_clamps(graph: &Graph) -> Vec<Option<Clamp>> {
+/// Relu and Clip behind a node whose result nobody else sees become that node's clamp, but for those excluded by themselves. By the index
+/// of the node.
+fn merge_clamps(graph: &Graph, excluded: &[Option<String>]) -> Vec<Option<Clamp>> {
     let mut clamps = vec![None; graph.nodes.len()];
     let mut uses = vec![0; graph.values.len()];
     for v in graph.nodes.iter().flat_map(|n| &n.inputs).chain(&graph.outputs) {
         uses[v.0 as usize] += 1;
     }
-    for node in &graph.nodes {
+    for (node, excluded) in graph.nodes.iter().zip(excluded) {
         let Op::Unary(unary) = node.op else { continue };
         let (Some((lo, hi)), &[x]) = (unary.as_clamp(), &node.inputs[..]) else { continue };
         let Some(producer) = graph.producer(x).filter(|_| uses[x.0 as usize] == 1) else { continue };
@@ -134,7 +138,7 @@ fn merge_clamps(graph: &Graph) -> Vec<Option<Clamp>> {
             | Op::Identity
             | Op::Dropout => false,
         };
-        if takes {
+        if takes && excluded.is_none() {
             clamps[producer] = Some(Clamp { output: node.output, lo, hi });
         }
     }

@@ -4,19 +4,29 @@
 //! outputs of the network keep their names in f32; for other values the form that is computed has the name.
 
 use super::decide::{Decisions, Run};
+use super::options::Weights;
 use super::ranges::{Grid, Scales};
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::preprocess::Preprocess;
 use crate::qgraph::builder::Builder;
 use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// How the weights and biases of layers become integers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Numbers<'a> {
+    pub(super) weights: Weights,
+    /// Means of operands by value name, if biases are corrected: [`crate::calib::Profile::means`].
+    pub(super) means: Option<&'a BTreeMap<String, Vec<f32>>>,
+}
 
 /// The state of emission.
 pub(super) struct Emit<'a> {
     pub(super) graph: &'a Graph,
     pub(super) decisions: &'a Decisions,
     pub(super) scales: &'a Scales,
+    pub(super) numbers: Numbers<'a>,
     pub(super) builder: Builder,
     u8s: Vec<Option<QValueId>>,
     f32s: Vec<Option<QValueId>>,
@@ -29,11 +39,17 @@ pub(super) struct Emit<'a> {
 }
 
 impl<'a> Emit<'a> {
-    pub(super) fn new(graph: &'a Graph, decisions: &'a Decisions, scales: &'a Scales) -> Self {
+    pub(super) fn new(
+        graph: &'a Graph,
+        decisions: &'a Decisions,
+        scales: &'a Scales,
+        numbers: Numbers<'a>,
+    ) -> Self {
         let mut e = Emit {
             graph,
             decisions,
             scales,
+            numbers,
             builder: Builder::new(&graph.name),
             u8s: vec![None; graph.values.len()],
             f32s: vec![None; graph.values.len()],

@@ -9,6 +9,7 @@
 //! else reads or computes are left as they are. Those that now hold multiples say so ([`Multiples`]), for reports show what they stand for.
 
 use super::decide::{Decisions, Run};
+use super::options::{Equalize, Options};
 use super::ranges::{Classes, Grid, told_apart};
 use crate::calib::{Profile, Range};
 use crate::graph::{Binary, Graph, Node, Op, Tensor, Unary, ValueId};
@@ -38,7 +39,15 @@ pub(super) struct Multiples {
 }
 
 /// See the module.
-pub(super) fn equalize(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Equalized {
+pub(super) fn equalize(
+    graph: &Graph,
+    profile: &Profile,
+    decisions: &Decisions,
+    options: &Options,
+) -> Equalized {
+    if options.equalize == Equalize::Off {
+        return Equalized { graph: graph.clone(), profile: profile.clone(), multiples: HashMap::new() };
+    }
     let (mut graph, mut profile) = (graph.clone(), profile.clone());
     let factors = factors(&graph, &profile, decisions);
     let mut sums = HashMap::new();
@@ -62,6 +71,9 @@ pub(super) fn equalize(graph: &Graph, profile: &Profile, decisions: &Decisions) 
         let (v, Some(after)) = (ValueId(v as u32), factors) else { continue };
         if let Some(range) = profile.ranges.get_mut(&graph.value(v).name) {
             *range = spread(*range, &after);
+        }
+        if let Some(means) = profile.means.get_mut(&graph.value(v).name) {
+            means.iter_mut().zip(&after).for_each(|(mean, factor)| *mean *= factor);
         }
         multiples.insert(v, Multiples { before: sums.remove(&v), after });
     }

@@ -2,6 +2,7 @@
 //!
 //! In phases, each a function of the ones before:
 //! - `equalize`: channels of unequal range are made equal, where weights can take that back.
+//! - `options`: what the user may ask; `select`: the nodes that the user keeps in float.
 //! - `decide`: which nodes run in integers, which give float from integers, which stay in float and why.
 //! - `ranges`: scale and zero point of every value that is ever u8; values that moves copy share one.
 //! - emission, node by node, by the operator's room: `conv` (with `weights`), `elementwise`, `pools`, `moves`,
@@ -17,9 +18,11 @@ mod elementwise;
 mod emit;
 mod equalize;
 mod moves;
+mod options;
 mod pools;
 mod ranges;
 mod resize;
+mod select;
 mod summary;
 mod transposed;
 mod weights;
@@ -30,32 +33,36 @@ use crate::graph::{Graph, Op, verify};
 use crate::preprocess::Preprocess;
 use crate::qgraph::QGraph;
 use decide::{Decisions, Run};
-use emit::Emit;
+use emit::{Emit, Numbers};
 use equalize::Equalized;
 use ranges::Scales;
 
+pub use options::{Activations, Equalize, Options, Weights};
 pub use summary::{Placement, summary};
 
 /// Quantizes with the ranges of a profile.
 ///
 /// # Errors
 /// The graph is invalid, the profile is of another graph, values without a usable range, layers that integers cannot hold: all of a kind
-/// are named at once.
-pub fn quantize(graph: &Graph, profile: &Profile) -> Result<QGraph> {
+/// are named at once. Words of the options that match nothing.
+pub fn quantize(graph: &Graph, profile: &Profile, options: &Options) -> Result<QGraph> {
     check(graph)?;
     profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
-    let Equalized { graph, profile, multiples } =
-        equalize::equalize(graph, profile, &Decisions::integer(graph));
+    let excluded = select::excluded(graph, options)?;
+    let decisions = Decisions::integer(graph, &excluded);
+    let Equalized { graph, profile, multiples } = equalize::equalize(graph, profile, &decisions, options);
     // The same as before, for other constants.
-    let decisions = Decisions::integer(&graph);
-    let scales = Scales::new(&graph, &profile, &decisions, multiples)?;
-    lower(&graph, &decisions, &scales, profile.preprocess)
+    let decisions = Decisions::integer(&graph, &excluded);
+    let scales = Scales::new(&graph, &profile, &decisions, multiples, options.activations)?;
+    let numbers =
+        Numbers { weights: options.weights, means: options.correct_biases.then_some(&profile.means) };
+    lower(&graph, &decisions, &scales, numbers, profile.preprocess.clone())
 }
 
 /// The same network in f32 throughout, so that naive and fused float run on the same road. Nothing is fused on the way.
 pub fn float(graph: &Graph) -> Result<QGraph> {
     check(graph)?;
-    lower(graph, &Decisions::float(graph), &Scales::none(graph), None)
+    lower(graph, &Decisions::float(graph), &Scales::none(graph), Numbers::default(), None)
 }
 
 /// What both roads rely on: a valid graph of finite constants.
@@ -81,9 +88,10 @@ fn lower(
     graph: &Graph,
     decisions: &Decisions,
     scales: &Scales,
+    numbers: Numbers<'_>,
     preprocess: Option<Preprocess>,
 ) -> Result<QGraph> {
-    let mut e = Emit::new(graph, decisions, scales);
+    let mut e = Emit::new(graph, decisions, scales, numbers);
     let mut problems = Vec::new();
     for k in 0..graph.nodes.len() {
         if decisions.run[k] == Run::Skip {

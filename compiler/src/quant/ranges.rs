@@ -9,6 +9,7 @@
 use super::decide::{Decisions, Run};
 use super::elementwise::Channel;
 use super::equalize::Multiples;
+use super::options::Activations;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
@@ -110,6 +111,7 @@ impl Scales {
         profile: &Profile,
         decisions: &Decisions,
         multiples: HashMap<ValueId, Multiples>,
+        activations: Activations,
     ) -> Result<Self> {
         let mut observed = Observed { graph, profile, missing: vec![] };
         let mut sums = Vec::new();
@@ -182,6 +184,7 @@ impl Scales {
             }
         }
         Error::all(Stage::Quantize, observed.missing)?;
+        ranges.values_mut().for_each(|r| *r = centred(*r, activations));
 
         let none = vec![None; graph.values.len()];
         let mut scales = Scales { value: none.clone(), pre: none, multiples, rescaled };
@@ -279,8 +282,8 @@ struct Sum {
     range: Range,
 }
 
-/// The part of `range` in which the grid `to` tells values of `f` apart. Beyond it, on either side, `f` stays within half a step: a sum may
-/// saturate there and lose no more than rounding does anyway, while its own steps become finer. Silu, for one, gives almost 0 from −6
+/// The part of `range` in which the grid `to` tells values of `f` apart. Beyond it, on either side, what the grid holds of `f` stays within
+/// half a step: a sum may saturate there and lose no more than rounding does anyway, while its own steps become finer. Silu, for one, gives almost 0 from −6
 /// down, but its sums may reach to −80.
 pub(super) fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
     let half = to.scale / 2.0;
@@ -290,7 +293,7 @@ pub(super) fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
         let mut end = far;
         for k in 0..1024 {
             let x = far * (-(k as f32) / 48.0).exp2();
-            let y = f.eval(x);
+            let y = f.eval(x).clamp(to.dequantize(0), to.dequantize(255));
             (least, largest) = (least.min(y), largest.max(y));
             // NaN is never within.
             if !(largest - y <= half && y - least <= half) {
@@ -301,6 +304,21 @@ pub(super) fn told_apart(f: Unary, range: Range, to: Grid) -> Range {
         end
     };
     Range { min: end(range.min.min(0.0)), max: end(range.max.max(0.0)) }
+}
+
+/// A range around `range` (or the part of it that is not negative) whose grid has its zero where `activations` wants it.
+fn centred(range: Range, activations: Activations) -> Range {
+    let Range { min, max } = range;
+    match activations {
+        Activations::Affine => range,
+        Activations::Auto if min >= 0.0 => range,
+        // 128 steps below 0, 127 above.
+        Activations::Auto | Activations::Int8 => {
+            let most = f64::from(max.max(-min));
+            Range { min: (-most / 127.0 * 128.0) as f32, max: most as f32 }
+        }
+        Activations::Uint8 => Range { min: 0.0, max: max.max(0.0) },
+    }
 }
 
 /// The values that a node takes as activations: what must be u8 if it runs in integers.

@@ -4,6 +4,7 @@
 //! biases with the zero point folded in, one f32 multiplier per output channel. Holds: weights are −127..=127; 255·Σ|q| + |b'| < 2^31;
 //! multipliers are in range.
 
+use super::options::Weights;
 use super::ranges::Grid;
 use crate::qgraph::layout::WeightShape;
 use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
@@ -19,8 +20,18 @@ pub(super) struct Channels {
     pub(super) scale: Vec<f32>,
 }
 
-/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`.
-pub(super) fn quantize(weight: &[f32], bias: &[f32], x: Grid, y: Option<Grid>) -> Result<Channels, String> {
+/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`. `means` are those of what each tap of an output channel
+/// reads, channels of a group in turn, groups one after the other: what rounding the weights adds to the mean of a sum is taken off its bias.
+pub(super) fn quantize(
+    weight: &[f32],
+    bias: &[f32],
+    x: Grid,
+    y: Option<Grid>,
+    sharing: Weights,
+    means: Option<&[f64]>,
+) -> Result<Channels, String> {
+    let largest = |w: &[f32]| f64::from(w.iter().fold(0f32, |m, w| m.max(w.abs())));
+    let shared = (sharing == Weights::Tensor).then(|| largest(weight));
     let taps = weight.len() / bias.len().max(1);
     let mut channels = Channels {
         weight: Vec::with_capacity(weight.len()),
@@ -29,7 +40,12 @@ pub(super) fn quantize(weight: &[f32], bias: &[f32], x: Grid, y: Option<Grid>) -
     };
     for (c, &b) in bias.iter().enumerate() {
         let w = &weight[c * taps..(c + 1) * taps];
-        let (bias, scale) = channel(w, b, x, y, &mut channels.weight)
+        let means = means.map(|m| {
+            let groups = m.len() / taps.max(1);
+            &m[c * groups / bias.len() * taps..][..taps]
+        });
+        let largest = shared.unwrap_or_else(|| largest(w));
+        let (bias, scale) = channel(w, b, largest, x, y, means, &mut channels.weight)
             .map_err(|e| format!("output channel {c}: {e}; keep this layer in float"))?;
         channels.bias.push(bias);
         channels.scale.push(scale);
@@ -37,9 +53,16 @@ pub(super) fn quantize(weight: &[f32], bias: &[f32], x: Grid, y: Option<Grid>) -
     Ok(channels)
 }
 
-/// Quantizes one channel: appends its weights, gives its bias and multiplier.
-fn channel(w: &[f32], b: f32, x: Grid, y: Option<Grid>, out: &mut Vec<i8>) -> Result<(i32, f32), String> {
-    let largest = f64::from(w.iter().fold(0f32, |m, w| m.max(w.abs())));
+/// Quantizes one channel, whose weights are at most `largest`: appends its weights, gives its bias and multiplier.
+fn channel(
+    w: &[f32],
+    b: f32,
+    largest: f64,
+    x: Grid,
+    y: Option<Grid>,
+    means: Option<&[f64]>,
+    out: &mut Vec<i8>,
+) -> Result<(i32, f32), String> {
     let bias = f64::from(b) / x.step();
     let finest = if largest > 0.0 {
         largest / 127.0
@@ -64,7 +87,11 @@ fn channel(w: &[f32], b: f32, x: Grid, y: Option<Grid>, out: &mut Vec<i8>) -> Re
         out.extend(w.iter().map(|&w| (f64::from(w) / s).round_ties_even().clamp(-127.0, 127.0) as i8));
         let sum: i64 = out[start..].iter().map(|&q| i64::from(q)).sum();
         let magnitude: i64 = out[start..].iter().map(|&q| i64::from(q).abs()).sum();
-        let folded = (bias / s).round_ties_even() - x.offset() * sum as f64;
+        let added: f64 = means.map_or(0.0, |means| {
+            let of = |((&q, &w), mean): ((&i8, &f32), &f64)| (f64::from(q) * s - f64::from(w)) * mean;
+            out[start..].iter().zip(w).zip(means).map(of).sum()
+        });
+        let folded = ((bias - added / x.step()) / s).round_ties_even() - x.offset() * sum as f64;
         let reach = 255.0 * magnitude as f64 + folded.abs();
         if reach < ACCUMULATOR {
             return Ok((folded as i32, multiplier_of(x.step() * s, y)?));

@@ -26,7 +26,7 @@ fn quantize(to: &Path) -> qgraph_compiler::Result<()> {
     let mut digits =
         digits.map(|digit| Ok(digit?.inputs.into_iter().map(|x| Tensor::new([1, 1, 16, 16], x)).collect()));
     let profile = pipeline::calibrate(&fused, &mut digits, calib::Options::default().preprocess(preprocess))?;
-    file::save(&pipeline::quantize(&fused, &profile)?, to)
+    file::save(&pipeline::quantize(&fused, &profile, &Default::default())?, to)
 }
 
 fn classify(args: &[&Path]) -> Output {

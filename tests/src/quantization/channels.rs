@@ -26,7 +26,7 @@ fn compare(graph: &Graph) -> (QGraph, f64, f64) {
     let q = quantized(graph);
     let mut blind = profile(graph);
     blind.headroom.clear();
-    let before = quant::quantize(graph, &blind).expect("quantizes");
+    let before = quant::quantize(graph, &blind, &Default::default()).expect("quantizes");
     let db = |q: &QGraph| both(graph, q).first().map(|(real, ours)| sqnr(real, ours)).expect("an output");
     let (with, without) = (db(&q), db(&before));
     println!("{with:.1} dB, without {without:.1} dB");

@@ -141,7 +141,7 @@ pub(super) fn profile(graph: &Graph) -> Profile {
 
 /// The graph, quantized.
 pub(super) fn quantized(graph: &Graph) -> QGraph {
-    quant::quantize(graph, &profile(graph)).unwrap_or_else(|e| panic!("{e}\n{graph}"))
+    quant::quantize(graph, &profile(graph), &Default::default()).unwrap_or_else(|e| panic!("{e}\n{graph}"))
 }
 
 /// Outputs of both graphs on a sample that calibration has seen.

@@ -81,14 +81,14 @@ fn the_profile_must_be_of_the_graph_and_complete() {
     let graph = two(|_, _| {});
     let mut p = profile(&graph);
     p.graph = "0".into();
-    let e = quant::quantize(&graph, &p).unwrap_err();
+    let e = quant::quantize(&graph, &p, &Default::default()).unwrap_err();
     assert_eq!(e.stage, Stage::Quantize);
     assert!(e.to_string().contains("belongs to another graph"), "{e}");
 
     let mut p = profile(&graph);
     p.ranges.remove("a");
     p.ranges.insert("x".into(), Range { min: 0.0, max: f32::INFINITY });
-    let e = quant::quantize(&graph, &p).unwrap_err();
+    let e = quant::quantize(&graph, &p, &Default::default()).unwrap_err();
     let named: Vec<_> = e.problems.iter().map(|p| &p.subject[..]).collect();
     assert_eq!(named, ["x", "a"], "{e}");
 }
@@ -98,7 +98,7 @@ fn weights_must_be_finite() {
     for bad in [f32::NAN, f32::INFINITY] {
         let good = two(|_, _| {});
         let graph = two(|w, _| w[3] = bad);
-        let e = quant::quantize(&graph, &profile(&good)).unwrap_err();
+        let e = quant::quantize(&graph, &profile(&good), &Default::default()).unwrap_err();
         assert!(e.stage == Stage::Quantize && e.to_string().contains('a'), "{e}");
         assert!(quant::float(&graph).is_err());
     }
@@ -116,15 +116,15 @@ fn activations_use_the_whole_byte_and_hold_zero() {
         ((-0.5, 0.0), 0.5 / 255.0, 255),
     ] {
         p.ranges.insert("a".into(), Range { min: range.0, max: range.1 });
-        let q = quant::quantize(&graph, &p).expect("quantizes");
+        let q = quant::quantize(&graph, &p, &Default::default()).expect("quantizes");
         let QType::U8 { scale: s, zero_point } = value(&q, "a").ty else { panic!("{q}") };
         assert!((s / scale - 1.0).abs() < 1e-6 && zero_point == zero, "{range:?}: {s} {zero_point}");
     }
     // A range too small for any multiplier is widened until there is one.
     p.ranges.insert("a".into(), Range { min: 0.0, max: 1e-30 });
-    quant::quantize(&graph, &p).expect("quantizes");
+    quant::quantize(&graph, &p, &Default::default()).expect("quantizes");
     p.ranges.insert("a".into(), Range { min: f32::MIN, max: f32::MAX });
-    quant::quantize(&graph, &p).expect("quantizes");
+    quant::quantize(&graph, &p, &Default::default()).expect("quantizes");
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Network {
             samples(&data, &model.input, images, truths, &shape).filter(|s| part(s.index)).map(tensor);
         let profile = good(pipeline::calibrate(&fused, &mut inputs, Default::default()));
         drop(inputs);
-        let int8 = good(pipeline::quantize(&fused, &profile));
+        let int8 = good(pipeline::quantize(&fused, &profile, &Default::default()));
         Network { data, model, naive, fused, float, int8 }
     }
 

@@ -180,7 +180,7 @@ pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
             let samples = load::samples("random", &float, &Preprocess::default(), None, Pick::First(4))?;
             let profile =
                 pipeline::calibrate(&fused, &mut load::tensors(&fused, samples), Default::default())?;
-            pipeline::quantize(&fused, &profile)
+            pipeline::quantize(&fused, &profile, &Default::default())
         }
     }
 }

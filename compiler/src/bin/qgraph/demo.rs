@@ -114,7 +114,7 @@ fn quantize(imported: &Graph, preprocess: &Preprocess) -> Result<QGraph> {
     let samples = digits(CALIBRATION, &pipeline::float(&fused)?, preprocess)?;
     let options = calib::Options::default().preprocess(preprocess.clone());
     let profile = pipeline::calibrate(&fused, &mut load::tensors(&fused, samples), options)?;
-    pipeline::quantize(&fused, &profile)
+    pipeline::quantize(&fused, &profile, &Default::default())
 }
 
 fn classify(

@@ -6,7 +6,7 @@ use qgraph_compiler::calib::{self, Profile};
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::graph::Graph;
 use qgraph_compiler::qgraph::file;
-use qgraph_compiler::{Error, Result, Stage, pipeline};
+use qgraph_compiler::{Error, Result, Stage, pipeline, quant};
 use std::path::{Path, PathBuf};
 
 /// Calibrate a float ONNX network on samples and write it as int8
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 Examples:
   qgraph quantize mobilenet.onnx --calib images/ --samples 200 --mean 127.5 --std 127.5 --resize 256 --crop 224 -o mobilenet.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --calib data_batch_1.bin --calib-mode percentile --percentile 99.999 --save-profile ranges.json -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --profile ranges.json --exclude c1 --exclude /^c2$/ --exclude-op dense --float first,last -o resnet20.qgraph
   qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
 
 Ranges found on `random` noise are right for timing, meaningless for accuracy.")]
@@ -46,9 +48,111 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OUT.qgraph")]
     output: PathBuf,
     #[command(flatten)]
+    how: QuantArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
+}
+
+/// What runs in integers, and how it is rounded.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Quantization")]
+struct QuantArgs {
+    /// Layers that stay in float: by name, by name with * and ?, or by a regular expression between slashes; may be given again
+    #[arg(long, value_name = "NAME|GLOB|/REGEX/")]
+    exclude: Vec<String>,
+    /// Operators that stay in float, as `qgraph emit fused` names them; may be given again
+    #[arg(long, value_name = "OP")]
+    exclude_op: Vec<String>,
+    /// Ends of the network that stay in float
+    #[arg(long, value_delimiter = ',', value_name = "first,last", hide_possible_values = true)]
+    float: Vec<End>,
+    /// What of a layer's weights shares a scale
+    #[arg(long, value_enum, default_value_t = WeightsArg::Channel)]
+    weights: WeightsArg,
+    /// Where zero lies among the 256 levels of a layer's values
+    #[arg(long, value_enum, default_value_t = ActivationsArg::Affine)]
+    activations: ActivationsArg,
+    /// Make channels of unequal range equal before they are rounded
+    #[arg(long, value_enum, default_value_t = EqualizeArg::Auto)]
+    equalize: EqualizeArg,
+    /// Let biases make up for what the rounding of weights adds on the mean
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    bias_correction: Switch,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    First,
+    Last,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum WeightsArg {
+    Channel,
+    Tensor,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum ActivationsArg {
+    /// Where the range has it
+    Affine,
+    /// At 0 if nothing is negative, else at 128
+    Auto,
+    /// At 128
+    Int8,
+    /// At 0: what is negative is cut off
+    Uint8,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum EqualizeArg {
+    /// Where it makes the error less
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl QuantArgs {
+    fn options(&self) -> quant::Options {
+        let mut options = quant::Options::default()
+            .weights(match self.weights {
+                WeightsArg::Channel => quant::Weights::Channel,
+                WeightsArg::Tensor => quant::Weights::Tensor,
+            })
+            .activations(match self.activations {
+                ActivationsArg::Affine => quant::Activations::Affine,
+                ActivationsArg::Auto => quant::Activations::Auto,
+                ActivationsArg::Int8 => quant::Activations::Int8,
+                ActivationsArg::Uint8 => quant::Activations::Uint8,
+            })
+            .equalize(match self.equalize {
+                EqualizeArg::Auto => quant::Equalize::Auto,
+                EqualizeArg::On => quant::Equalize::On,
+                EqualizeArg::Off => quant::Equalize::Off,
+            })
+            .correct_biases(self.bias_correction == Switch::On);
+        for pattern in &self.exclude {
+            options = options.exclude(pattern);
+        }
+        for op in &self.exclude_op {
+            options = options.exclude_op(op);
+        }
+        for end in &self.float {
+            options = match end {
+                End::First => options.float_first(),
+                End::Last => options.float_last(),
+            };
+        }
+        options
+    }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +180,7 @@ pub(crate) fn main(args: &Args) -> Done {
         }
         (None, calib) => calibrate(args, &fused, calib.as_deref().unwrap_or("random")).map_err(about)?,
     };
-    let quantized = pipeline::quantize(&fused, &profile).map_err(about)?;
+    let quantized = pipeline::quantize(&fused, &profile, &args.how.options()).map_err(about)?;
     let mut text = placement(&quantized);
     if let Some(path) = &args.save_profile {
         profile.save(path)?;
