@@ -138,8 +138,12 @@ fn plan([channels, extent]: [usize; 2], layer: Layer, target: &Target) -> qgraph
     let (fused, _) = pipeline::fuse(&net.graph)?;
     let noise = (0..channels.min(4) * extent * extent).map(|_| net.random.uniform()).collect::<Vec<_>>();
     let sample = Tensor::new([1, channels.min(4), extent, extent], noise);
-    let profile = pipeline::calibrate(&fused, &mut std::iter::once(Ok(vec![sample])), None, &mut |_| {})?;
-    pipeline::schedule(&pipeline::quantize(&fused, &profile)?, target, &Default::default())
+    let profile = pipeline::calibrate(&fused, &mut std::iter::once(Ok(vec![sample])), Default::default())?;
+    pipeline::schedule(
+        &pipeline::quantize(&fused, &profile, &Default::default())?,
+        target,
+        &Default::default(),
+    )
 }
 
 /// Time stamp counts per second.

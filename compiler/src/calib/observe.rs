@@ -230,7 +230,7 @@ mod tests {
             groups: 1,
             epilogue: Default::default(),
         };
-        graph.add_node("conv", Op::Conv(conv), &[x, w, b]).unwrap();
+        graph.add_node("conv", Op::Conv(conv), [x, w, b]).unwrap();
         let mut observer = Observer::new(&graph, &Mode::Naive);
         samples.iter().for_each(|s| observer.see("x", s));
         observer
