@@ -4,7 +4,10 @@
 //! - [`math`]: elementary functions written out, so that their bits do not depend on a platform's libm.
 //! - [`functions`]: the closed list of whole-tensor functions that plans call instead of kernels.
 //! - [`model`]: the trait through which any engine runs, and tensor descriptors.
+//! - [`vector`]: the words of the compiler's kernels, for generated Rust.
+//! - [`weights`]: weights that a program hands over, checked.
 //! - [`cpu`]: which instruction sets this CPU and operating system offer.
+//! - `source`: the text of these files (feature `source`).
 //! - `pool`: threads for one run of one model (feature `std`).
 //!
 //! `no_std`, no allocation, no dependencies. Feature `std` adds threads, hardware fused multiply-add and
@@ -22,8 +25,12 @@ pub mod model;
 #[cfg(feature = "std")]
 pub mod pool;
 pub mod requant;
+#[cfg(feature = "source")]
+pub mod source;
 #[cfg(test)]
 mod sweep;
+pub mod vector;
+pub mod weights;
 
 pub use model::{Dtype, Extent, Model, RunError, TensorDesc, TensorMut, TensorRef};
 #[cfg(feature = "std")]

@@ -7,13 +7,12 @@
 //! the generic code, registers are not bounds-checked at run time (their numbers are bytes, the file has 256), and
 //! the loop is compiled a second time with AVX2 and FMA, which the CPU is asked for once. Speed changes, bits never.
 //!
-//! Lanes are little-endian in memory.
+//! What each instruction does to vectors is `qgraph_runtime::vector::portable`; here is which vectors, and where in memory.
 
 use super::expand::expand;
 use super::verify::{Footprint, MAX_DEPTH, MAX_PARAMS, verify};
 use super::{FlatInstr, FlatStmt, Instr, Kernel, Operand, ParamId};
-use qgraph_runtime::requant::fma;
-use std::array::from_fn;
+use qgraph_runtime::vector::portable::{self as word, Vector};
 
 /// A verified kernel, ready to be interpreted.
 #[derive(Clone, Debug)]
@@ -183,18 +182,6 @@ struct Machine<'a> {
     p: [*mut u8; MAX_PARAMS],
 }
 
-type Vector<const L: usize> = [u32; L];
-
-/// A value in memory, anywhere. (`read_unaligned` would do, but debug builds check its pointer every time.)
-#[repr(C, packed)]
-struct Unaligned<T>(T);
-
-/// Lanes as memory has them, from lanes as numbers, or back.
-#[inline(always)]
-fn little<const L: usize>(v: Vector<L>) -> Vector<L> {
-    if cfg!(target_endian = "big") { v.map(u32::to_le) } else { v }
-}
-
 impl Machine<'_> {
     #[inline(always)]
     fn get<const L: usize>(&self, r: u8) -> Vector<L> {
@@ -213,102 +200,60 @@ impl Machine<'_> {
     }
 
     /// # Safety
-    /// `4·L` bytes at `a` are readable.
-    #[inline(always)]
-    unsafe fn full<const L: usize>(&self, a: (ParamId, i64)) -> Vector<L> {
-        // SAFETY: the caller's.
-        little(unsafe { (*self.at(a).cast::<Unaligned<Vector<L>>>()).0 })
-    }
-
-    /// # Safety
     /// A memory operand's `4·L` bytes are readable.
     #[inline(always)]
     unsafe fn operand<const L: usize>(&self, x: Operand<u8, (ParamId, i64)>) -> Vector<L> {
         match x {
             Operand::Reg(r) => self.get(r),
             // SAFETY: the caller's.
-            Operand::Mem(a) => unsafe { self.full(a) },
+            Operand::Mem(a) => unsafe { word::load(self.at(a), 0, 4 * L) },
         }
     }
 
-    /// `dst = f(a, b)` by lane.
+    /// `dst = f(a, b)`.
     ///
     /// # Safety
     /// As [`Machine::operand`].
     #[inline(always)]
-    unsafe fn lanewise<const L: usize>(
+    unsafe fn two<const L: usize>(
         &mut self,
         dst: u8,
         a: u8,
         b: Operand<u8, (ParamId, i64)>,
-        f: impl Fn(u32, u32) -> u32,
+        f: impl Fn(Vector<L>, Vector<L>) -> Vector<L>,
     ) {
         // SAFETY: the caller's.
-        let (a, b) = (self.get::<L>(a), unsafe { self.operand::<L>(b) });
-        self.set::<L>(dst, from_fn(|i| f(a[i], b[i])));
+        let (a, b) = (self.get(a), unsafe { self.operand(b) });
+        self.set(dst, f(a, b));
     }
 
-    /// The same with lanes as f32.
+    /// `dst = f(a, b, dst)`.
     ///
     /// # Safety
     /// As [`Machine::operand`].
     #[inline(always)]
-    unsafe fn floats<const L: usize>(
+    unsafe fn onto<const L: usize>(
         &mut self,
         dst: u8,
         a: u8,
         b: Operand<u8, (ParamId, i64)>,
-        f: impl Fn(f32, f32) -> f32,
+        f: impl Fn(Vector<L>, Vector<L>, Vector<L>) -> Vector<L>,
     ) {
         // SAFETY: the caller's.
-        unsafe { self.lanewise::<L>(dst, a, b, |a, b| f(f32::from_bits(a), f32::from_bits(b)).to_bits()) }
+        let (old, a, b) = (self.get(dst), self.get(a), unsafe { self.operand(b) });
+        self.set(dst, f(a, b, old));
     }
 
-    /// The same with lanes as 4 bytes.
-    ///
-    /// # Safety
-    /// As [`Machine::operand`].
+    /// `dst = f(a, b)` of registers.
     #[inline(always)]
-    unsafe fn bytes<const L: usize>(
-        &mut self,
-        dst: u8,
-        a: u8,
-        b: Operand<u8, (ParamId, i64)>,
-        f: impl Fn(u8, u8) -> u8,
-    ) {
-        let lane = |a: u32, b: u32| {
-            let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-            u32::from_le_bytes(from_fn(|i| f(a[i], b[i])))
-        };
-        // SAFETY: the caller's.
-        unsafe { self.lanewise::<L>(dst, a, b, lane) }
+    fn pair<const L: usize>(&mut self, dst: u8, a: u8, b: u8, f: impl Fn(Vector<L>, Vector<L>) -> Vector<L>) {
+        self.set(dst, f(self.get(a), self.get(b)));
     }
 
-    /// `dst = f(a)` by 16-bit word.
+    /// `dst = f(a)`.
     #[inline(always)]
-    fn words<const L: usize>(&mut self, dst: u8, a: u8, f: impl Fn(u16) -> u16) {
-        let lane = |a: u32| u32::from(f(a as u16)) | u32::from(f((a >> 16) as u16)) << 16;
-        self.set::<L>(dst, self.get::<L>(a).map(lane));
-    }
-
-    /// `dst = f(a, b)` by block of 16 bytes.
-    #[inline(always)]
-    fn blocks<const L: usize>(
-        &mut self,
-        dst: u8,
-        a: Vector<L>,
-        b: Vector<L>,
-        f: impl Fn([u8; 16], [u8; 16]) -> [u8; 16],
-    ) {
-        let mut out = [0; L];
-        for block in 0..L / 4 {
-            let cut = |v: &Vector<L>| -> [u8; 16] { from_fn(|i| v[4 * block + i / 4].to_le_bytes()[i % 4]) };
-            let result = f(cut(&a), cut(&b));
-            for lane in 0..4 {
-                out[4 * block + lane] = u32::from_le_bytes(from_fn(|i| result[4 * lane + i]));
-            }
-        }
-        self.set::<L>(dst, out);
+    fn one<const L: usize>(&mut self, dst: u8, a: u8, f: impl Fn(Vector<L>) -> Vector<L>) {
+        self.set(dst, f(self.get(a)));
     }
 
     /// Executes one instruction.
@@ -320,194 +265,60 @@ impl Machine<'_> {
         // SAFETY: the caller's, for every access of this function.
         unsafe {
             match *instr {
-                Instr::Splat { dst, bits } => self.set::<L>(dst, [bits; L]),
-                Instr::Move { dst, src } => self.set::<L>(dst, self.get(src)),
-                Instr::Load { dst, src, bytes } if bytes == 4 * L => self.set::<L>(dst, self.full(src)),
-                Instr::Load { dst, src, bytes } => {
-                    let mut part = [[0u8; 4]; L];
-                    let from = self.at(src);
-                    part.as_flattened_mut()[..bytes].copy_from_slice(std::slice::from_raw_parts(from, bytes));
-                    self.set::<L>(dst, part.map(u32::from_le_bytes));
-                }
-                Instr::Store { dst, src, bytes } => {
-                    let v = little(self.get::<L>(src));
-                    let to = self.at(dst);
-                    if bytes == 4 * L {
-                        (*to.cast::<Unaligned<Vector<L>>>()).0 = v;
-                    } else {
-                        to.copy_from_nonoverlapping(v.as_ptr().cast(), bytes);
-                    }
-                }
-                Instr::Broadcast32 { dst, src } => {
-                    let v = *self.at(src).cast::<[u8; 4]>();
-                    self.set::<L>(dst, [u32::from_le_bytes(v); L]);
-                }
+                Instr::Splat { dst, bits } => self.set::<L>(dst, word::splat(bits)),
+                Instr::Move { dst, src } => self.one::<L>(dst, src, |a| a),
+                Instr::Load { dst, src, bytes } => self.set::<L>(dst, word::load(self.at(src), 0, bytes)),
+                Instr::Store { dst, src, bytes } => word::store::<L>(self.at(dst), 0, self.get(src), bytes),
+                Instr::Broadcast32 { dst, src } => self.set::<L>(dst, word::broadcast32(self.at(src), 0)),
                 Instr::LoadU8 { dst, src, count } => {
-                    let mut v = [0u32; L];
-                    let from = self.at(src);
-                    for (i, lane) in v[..count].iter_mut().enumerate() {
-                        *lane = from.add(i).read().into();
-                    }
-                    self.set::<L>(dst, v);
+                    self.set::<L>(dst, word::load_u8(self.at(src), 0, count));
                 }
-                Instr::Copy { dst, src, bytes } => self.at(dst).copy_from(self.at(src), bytes),
+                Instr::Copy { dst, src, bytes } => word::copy(self.at(dst), 0, self.at(src), 0, bytes),
                 Instr::Prefetch { .. } => {}
 
-                Instr::Dot4 { acc, u, s } => {
-                    let (v, u, s) = (self.get::<L>(acc), self.get::<L>(u), self.operand::<L>(s));
-                    self.set::<L>(acc, dot4(v, u, s));
-                }
-                Instr::Dot2 { acc, a, b } => {
-                    let (v, a, b) = (self.get::<L>(acc), self.get::<L>(a), self.operand::<L>(b));
-                    self.set::<L>(acc, from_fn(|i| v[i].wrapping_add(dot2(a[i], b[i]))));
-                }
+                Instr::Dot4 { acc, u, s } => self.onto::<L>(acc, u, s, |u, s, acc| word::dot4(acc, u, s)),
+                Instr::Dot2 { acc, a, b } => self.onto::<L>(acc, a, b, |a, b, acc| word::dot2(acc, a, b)),
 
-                Instr::AddI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_add),
-                Instr::SubI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_sub),
-                Instr::MulI32 { dst, a, b } => self.lanewise::<L>(dst, a, b, u32::wrapping_mul),
-                Instr::And { dst, a, b } => self.lanewise::<L>(dst, a, b, |a, b| a & b),
-                Instr::Or { dst, a, b } => self.lanewise::<L>(dst, a, b, |a, b| a | b),
-                Instr::ShlI32 { dst, a, by } => self.set::<L>(dst, self.get::<L>(a).map(|a| a << by)),
-                Instr::ShlI16 { dst, a, by } => self.words::<L>(dst, a, |w| w << by),
-                Instr::ShrI16 { dst, a, by } => self.words::<L>(dst, a, |w| (w as i16 >> by) as u16),
-                Instr::ShrU16 { dst, a, by } => self.words::<L>(dst, a, |w| w >> by),
-                Instr::MaxU8 { dst, a, b } => self.bytes::<L>(dst, a, b, u8::max),
-                Instr::MinU8 { dst, a, b } => self.bytes::<L>(dst, a, b, u8::min),
+                Instr::AddI32 { dst, a, b } => self.two::<L>(dst, a, b, word::add_i32),
+                Instr::SubI32 { dst, a, b } => self.two::<L>(dst, a, b, word::sub_i32),
+                Instr::MulI32 { dst, a, b } => self.two::<L>(dst, a, b, word::mul_i32),
+                Instr::And { dst, a, b } => self.two::<L>(dst, a, b, word::and),
+                Instr::Or { dst, a, b } => self.two::<L>(dst, a, b, word::or),
+                Instr::ShlI32 { dst, a, by } => self.one::<L>(dst, a, |a| word::shl_i32(a, by)),
+                Instr::ShlI16 { dst, a, by } => self.one::<L>(dst, a, |a| word::shl_i16(a, by)),
+                Instr::ShrI16 { dst, a, by } => self.one::<L>(dst, a, |a| word::shr_i16(a, by)),
+                Instr::ShrU16 { dst, a, by } => self.one::<L>(dst, a, |a| word::shr_u16(a, by)),
+                Instr::MaxU8 { dst, a, b } => self.two::<L>(dst, a, b, word::max_u8),
+                Instr::MinU8 { dst, a, b } => self.two::<L>(dst, a, b, word::min_u8),
 
-                Instr::AddF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| a + b),
-                Instr::SubF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| a - b),
-                Instr::MulF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| a * b),
-                Instr::DivF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| a / b),
-                Instr::MaxF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| if a > b { a } else { b }),
-                Instr::MinF32 { dst, a, b } => self.floats::<L>(dst, a, b, |a, b| if a < b { a } else { b }),
-                Instr::FmaAcc { acc, a, b } => {
-                    let c = self.get::<L>(acc);
-                    let (a, b) = (self.get::<L>(a), self.operand::<L>(b));
-                    self.set::<L>(acc, fma_lanes(a, b, c));
-                }
+                Instr::AddF32 { dst, a, b } => self.two::<L>(dst, a, b, word::add_f32),
+                Instr::SubF32 { dst, a, b } => self.two::<L>(dst, a, b, word::sub_f32),
+                Instr::MulF32 { dst, a, b } => self.two::<L>(dst, a, b, word::mul_f32),
+                Instr::DivF32 { dst, a, b } => self.two::<L>(dst, a, b, word::div_f32),
+                Instr::MaxF32 { dst, a, b } => self.two::<L>(dst, a, b, word::max_f32),
+                Instr::MinF32 { dst, a, b } => self.two::<L>(dst, a, b, word::min_f32),
+                Instr::FmaAcc { acc, a, b } => self.onto::<L>(acc, a, b, word::fma),
                 Instr::FmaMul { x, m, c } => {
-                    let (a, b) = (self.get::<L>(x), self.operand::<L>(m));
-                    let c = self.get::<L>(c);
-                    self.set::<L>(x, fma_lanes(a, b, c));
+                    let c = self.get(c);
+                    self.two::<L>(x, x, m, |x, m| word::fma(x, m, c));
                 }
 
-                Instr::CvtI32F32 { dst, src } => {
-                    self.set::<L>(dst, self.get::<L>(src).map(|v| (v as i32 as f32).to_bits()));
-                }
-                Instr::CvtF32I32 { dst, src } => {
-                    let to_int = |v| {
-                        let v = f32::from_bits(v).round_ties_even();
-                        debug_assert!(v.abs() < 2_147_483_648.0, "lowering keeps {v} in the range of i32");
-                        v as i32 as u32
-                    };
-                    self.set::<L>(dst, self.get::<L>(src).map(to_int));
-                }
+                Instr::CvtI32F32 { dst, src } => self.one::<L>(dst, src, word::f32_from_i32),
+                Instr::CvtF32I32 { dst, src } => self.one::<L>(dst, src, word::i32_from_f32),
 
-                Instr::UnpackLo8 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| from_fn(|i| [a, b][i % 2][i / 2]));
-                }
-                Instr::UnpackHi8 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| from_fn(|i| [a, b][i % 2][8 + i / 2]));
-                }
-                Instr::UnpackLo16 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| from_fn(|i| [a, b][i / 2 % 2][i / 4 * 2 + i % 2]));
-                }
-                Instr::UnpackHi16 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| from_fn(|i| [a, b][i / 2 % 2][8 + i / 4 * 2 + i % 2]));
-                }
-                Instr::PackI32I16 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| {
-                        from_fn(|i| {
-                            let (v, at) = ([a, b][i / 8], i % 8 / 2 * 4);
-                            let v = i32::from_le_bytes([v[at], v[at + 1], v[at + 2], v[at + 3]]);
-                            (v.clamp(i16::MIN.into(), i16::MAX.into()) as i16).to_le_bytes()[i % 2]
-                        })
-                    });
-                }
-                Instr::PackI16U8 { dst, a, b } => {
-                    let (a, b) = (self.get::<L>(a), self.get::<L>(b));
-                    self.blocks::<L>(dst, a, b, |a, b| {
-                        from_fn(|i| {
-                            let (v, at) = ([a, b][i / 8], i % 8 * 2);
-                            i16::from_le_bytes([v[at], v[at + 1]]).clamp(0, 255) as u8
-                        })
-                    });
-                }
-                Instr::Permute32 { dst, src, index } => {
-                    let (v, index) = (self.get::<L>(src), self.get::<L>(index));
-                    self.set::<L>(dst, index.map(|i| v[i as usize % L]));
-                }
-                Instr::Shuffle8 { dst, src, control } => {
-                    let (v, control) = (self.get::<L>(src), self.operand::<L>(control));
-                    self.blocks::<L>(dst, v, control, |v, c| {
-                        from_fn(|i| if c[i] < 128 { v[(c[i] & 15) as usize] } else { 0 })
-                    });
-                }
+                Instr::UnpackLo8 { dst, a, b } => self.pair::<L>(dst, a, b, word::unpack_lo8),
+                Instr::UnpackHi8 { dst, a, b } => self.pair::<L>(dst, a, b, word::unpack_hi8),
+                Instr::UnpackLo16 { dst, a, b } => self.pair::<L>(dst, a, b, word::unpack_lo16),
+                Instr::UnpackHi16 { dst, a, b } => self.pair::<L>(dst, a, b, word::unpack_hi16),
+                Instr::PackI32I16 { dst, a, b } => self.pair::<L>(dst, a, b, word::pack_i32_i16),
+                Instr::PackI16U8 { dst, a, b } => self.pair::<L>(dst, a, b, word::pack_i16_u8),
+                Instr::Permute32 { dst, src, index } => self.pair::<L>(dst, src, index, word::permute32),
+                Instr::Shuffle8 { dst, src, control } => self.two::<L>(dst, src, control, word::shuffle8),
                 Instr::Lookup8 { dst, src, table } => {
                     let table = self.at(table);
-                    let look =
-                        |v: u32| u32::from_le_bytes(v.to_le_bytes().map(|b| table.add(b.into()).read()));
-                    self.set::<L>(dst, self.get::<L>(src).map(look));
+                    self.one::<L>(dst, src, |a| word::lookup8(a, table, 0));
                 }
             }
         }
     }
-}
-
-/// `a·b + c` by lane, rounded once.
-#[inline(always)]
-fn fma_lanes<const L: usize>(a: Vector<L>, b: Vector<L>, c: Vector<L>) -> Vector<L> {
-    from_fn(|i| fma(f32::from_bits(a[i]), f32::from_bits(b[i]), f32::from_bits(c[i])).to_bits())
-}
-
-/// Σ a.i16·b.i16 of a lane.
-#[inline(always)]
-fn dot2(a: u32, b: u32) -> u32 {
-    let word = |v: u32, k: u32| i32::from((v >> (16 * k)) as i16);
-    (word(a, 0) * word(b, 0)).wrapping_add(word(a, 1) * word(b, 1)) as u32
-}
-
-/// `acc + Σ u.u8·s.i8` by lane. Nearly all time goes here.
-#[inline(always)]
-fn dot4<const L: usize>(mut acc: Vector<L>, u: Vector<L>, s: Vector<L>) -> Vector<L> {
-    // The plain loop below becomes vector code if it is long enough; four lanes need to be told.
-    #[cfg(target_arch = "x86_64")]
-    if L == 4 {
-        use std::arch::x86_64::*;
-        let vector = |v: &Vector<L>| {
-            let v: [i32; 4] = from_fn(|i| v[i] as i32);
-            // SAFETY: SSE2 is part of x86-64.
-            unsafe { _mm_set_epi32(v[3], v[2], v[1], v[0]) }
-        };
-        let (c, u, s) = (vector(&acc), vector(&u), vector(&s));
-        // SAFETY: SSE2 is part of x86-64; 128 bits are four lanes.
-        let sum: [u32; 4] = unsafe {
-            // Even and odd bytes as words; their products are summed in 32 bits, so all is exact.
-            let even = _mm_madd_epi16(
-                _mm_and_si128(u, _mm_set1_epi16(0xff)),
-                _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(s)),
-            );
-            let odd = _mm_madd_epi16(_mm_srli_epi16::<8>(u), _mm_srai_epi16::<8>(s));
-            std::mem::transmute(_mm_add_epi32(c, _mm_add_epi32(even, odd)))
-        };
-        acc.copy_from_slice(&sum);
-        return acc;
-    }
-    for i in 0..L {
-        // Wrapping, as checks would keep it from becoming vector code; the products cannot overflow.
-        let product = |k: u32| {
-            let x = (u[i] >> (8 * k)) & 0xff;
-            let w = ((s[i] << (24 - 8 * k)) as i32) >> 24;
-            x.wrapping_mul(w as u32)
-        };
-        for k in 0..4 {
-            acc[i] = acc[i].wrapping_add(product(k));
-        }
-    }
-    acc
 }
