@@ -22,6 +22,8 @@ pub enum Stage {
     Schedule,
     /// Plan to machine code.
     Jit,
+    /// Plan to Rust source.
+    Emit,
     /// Running a compiled model.
     Run,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Stage {
             Stage::File => "file",
             Stage::Schedule => "schedule",
             Stage::Jit => "jit",
+            Stage::Emit => "emit",
             Stage::Run => "run",
         })
     }

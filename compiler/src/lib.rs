@@ -11,8 +11,9 @@
 //! | [`quant`] | fused graph and profile → [`qgraph::QGraph`] ⇔ `.qgraph` |
 //! | [`lower`] | integer graph → [`plan::Plan`] of [`kernel`]s |
 //! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
+//! | [`rust`] | plans → Rust source |
 
-#![cfg_attr(not(feature = "jit"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(not(all(feature = "jit", feature = "rust")), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod blob;
 pub mod calib;
@@ -34,6 +35,8 @@ pub mod preprocess;
 pub mod qgraph;
 pub mod quant;
 pub mod runner;
+#[cfg(feature = "rust")]
+pub mod rust;
 pub mod target;
 
 pub use error::{Error, Problem, Result, Stage};

@@ -23,9 +23,11 @@ use crate::graph::{Graph, Tensor};
 use crate::lower;
 use crate::onnx;
 use crate::plan::Plan;
-use crate::qgraph::QGraph;
+use crate::qgraph::{self, QGraph};
 use crate::quant;
 use crate::runner::{self, DynModel, Engine, Runner};
+#[cfg(feature = "rust")]
+use crate::rust;
 use crate::target::Target;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +79,21 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &lower::Options) -> Re
 /// Plan → machine code, ready to run, on up to `threads` threads.
 pub fn jit(plan: Plan, threads: usize) -> Result<Box<DynModel>> {
     runner::compile(Arc::new(plan), Engine::Jit, threads)
+}
+
+/// A `.qgraph`'s graph and bytes → Rust source with kernels for some targets; plain Rust for any CPU is always among them.
+#[cfg(feature = "rust")]
+pub fn rust(
+    graph: &QGraph,
+    file: &[u8],
+    targets: &[Target],
+    options: &lower::Options,
+    source: &rust::Options,
+) -> Result<String> {
+    let others = Target::ALL.into_iter().skip(1).filter(|t| targets.contains(t));
+    let all = std::iter::once(Target::portable()).chain(others);
+    let plans = all.map(|t| lower::schedule(graph, &t, options)).collect::<Result<Vec<_>>>()?;
+    rust::emit(&plans, file, qgraph::file::stamp(file).unwrap_or_default(), source)
 }
 
 /// What of a plan [`emit`] shows.

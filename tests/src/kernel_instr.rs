@@ -5,11 +5,11 @@ use qgraph_compiler::kernel::interp::Program;
 use qgraph_compiler::kernel::{Access, Addr, Instr, KernelBuilder, Operand, Reg};
 use qgraph_runtime::requant::fma_exact;
 
-type Op = Operand<Reg, Addr>;
+pub(crate) type Op = Operand<Reg, Addr>;
 /// The instruction with destination (or accumulator), first and second operand.
-type Make = fn(Reg, Reg, Op) -> Instr<Reg, Addr>;
+pub(crate) type Make = fn(Reg, Reg, Op) -> Instr<Reg, Addr>;
 /// Its result, from the bytes of the first and second operand and of the destination before.
-type Model = fn(&[u8], &[u8], &[u8]) -> Vec<u8>;
+pub(crate) type Model = fn(&[u8], &[u8], &[u8]) -> Vec<u8>;
 
 /// Where the operands, the result and the look-up table lie in a test's memory.
 const A: i64 = 0;
@@ -20,7 +20,7 @@ const TABLE: i64 = 256;
 const MEMORY: usize = 512;
 
 /// xorshift64*: a different stream per seed.
-struct Rng(u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -33,7 +33,7 @@ impl Rng {
 
 /// Data of a case.
 #[derive(Clone, Copy, PartialEq)]
-enum Data {
+pub(crate) enum Data {
     /// Any bits.
     Bits,
     /// f32 of all sizes, with zeros, infinities, NaN and subnormals.
@@ -44,7 +44,7 @@ enum Data {
     Words,
 }
 
-fn fill(memory: &mut [u8], data: Data, rng: &mut Rng) {
+pub(crate) fn fill(memory: &mut [u8], data: Data, rng: &mut Rng) {
     const SPECIAL: [f32; 10] = [
         0.0,
         -0.0,
@@ -122,9 +122,9 @@ fn reg(x: Op) -> Reg {
 }
 
 /// Name, data, whether the second operand may be in memory, instruction, model.
-type Case = (&'static str, Data, bool, Make, Model);
+pub(crate) type Case = (&'static str, Data, bool, Make, Model);
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     (
         "splat",
         Data::Bits,
@@ -401,7 +401,7 @@ fn run(lanes: usize, memory: &mut [u8], instr: Instr<Reg, Addr>, out: i64) {
 }
 
 /// Equal bits, or NaN in the same f32 lanes (which NaN is not defined).
-fn same(a: &[u8], b: &[u8], floats: bool) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8], floats: bool) -> bool {
     let nan = |v: u32| f32::from_bits(v).is_nan();
     words(a).into_iter().zip(words(b)).all(|(a, b)| a == b || floats && nan(a) && nan(b))
 }

@@ -15,6 +15,7 @@ mod plan_ir;
 mod qgraph_file;
 mod quantization;
 mod real;
+mod rust_backend;
 mod support;
 mod threads;
 mod tidy;

@@ -183,6 +183,9 @@ fn emit_prints_every_stage() {
         ("plan digits.qgraph --batch 2", "batch 2"),
         ("kernels digits.qgraph --target avx512vnni", "dot4"),
         ("asm digits.qgraph", "vpdpbusd"),
+        ("rust digits.qgraph", "pub struct Digits {"),
+        ("rust digits.qgraph --type Net --standalone --targets avxvnni", "pub mod runtime {"),
+        ("rust digits.qgraph --threads 2 --weights external --batch 2", "pub const BATCH: usize = 2"),
     ];
     for (line, word) in cases {
         let stdout = qgraph(dir.path(), &format!("emit {line}")).works();
@@ -193,7 +196,12 @@ fn emit_prints_every_stage() {
     qgraph(dir.path(), "emit fused digits.qgraph").refuses(&["file: digits.qgraph", "give the .onnx"]);
     qgraph(dir.path(), "emit asm digits.qgraph --target portable")
         .refuses(&["jit: digits.qgraph", "avx512vnni"]);
-    qgraph(dir.path(), "emit text digits.qgraph").refuses(&["graph, fused, qgraph, plan, kernels, asm"]);
+    qgraph(dir.path(), "emit text digits.qgraph")
+        .refuses(&["graph, fused, qgraph, plan, kernels, asm, rust"]);
+    qgraph(dir.path(), "emit rust digits.onnx").refuses(&["file: digits.onnx", "`qgraph quantize`"]);
+    qgraph(dir.path(), "emit rust digits.qgraph --type 7").refuses(&["emit: digits.qgraph: 7: is no name"]);
+    qgraph(dir.path(), "emit rust digits.qgraph --target avx2").refuses(&["--target", "--targets avx2"]);
+    qgraph(dir.path(), "emit plan digits.qgraph --standalone").refuses(&["--standalone", "`emit rust`"]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `qgraph emit`: the text of any stage.
 
 use crate::Done;
-use crate::load::{Model, ShapeArgs, TargetArgs, about};
+use crate::load::{Model, ShapeArgs, TargetArgs, about, target_names};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
+use qgraph_compiler::qgraph::QGraph;
+use qgraph_compiler::rust::{self, Weights};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Stage};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Print a stage of the compiler as text
 #[derive(clap::Args)]
@@ -15,6 +17,8 @@ Examples:
   qgraph emit fused model.onnx
   qgraph emit plan model.qgraph --target portable
   qgraph emit asm model.qgraph -o model.s
+  qgraph emit rust model.qgraph -o model.rs
+  qgraph emit rust model.qgraph -o model.rs --standalone --targets avx512vnni
 
 A float .onnx is fused and scheduled in f32 for plan, kernels and asm.")]
 pub(crate) struct Args {
@@ -33,6 +37,50 @@ pub(crate) struct Args {
     target: TargetArgs,
     #[command(flatten)]
     shapes: ShapeArgs,
+    #[command(flatten)]
+    rust: RustArgs,
+}
+
+/// What only `emit rust` takes.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Rust source")]
+struct RustArgs {
+    /// Instruction sets with code of their own, besides plain Rust for any CPU [default: avx2,avx512vnni]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = target_names())]
+    targets: Vec<Target>,
+    /// Needs no crate: the runtime's source is a part of it
+    #[arg(long)]
+    standalone: bool,
+    /// In the program by include_bytes! of the .qgraph, or handed over by the program [default: include]
+    #[arg(long, value_enum, value_name = "include|external", hide_possible_values = true)]
+    weights: Option<WeightsArg>,
+    /// Threads that may share a run; more than one needs std [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Name of the type [default: the file's]
+    #[arg(long = "type", value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl RustArgs {
+    /// Options that were given.
+    fn given(&self) -> Option<&'static str> {
+        let all = [
+            ("--targets", !self.targets.is_empty()),
+            ("--standalone", self.standalone),
+            ("--weights", self.weights.is_some()),
+            ("--threads", self.threads.is_some()),
+            ("--type", self.name.is_some()),
+        ];
+        all.iter().find(|o| o.1).map(|o| o.0)
+    }
+}
+
+/// Where weights are.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum WeightsArg {
+    Include,
+    External,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +97,20 @@ enum What {
     Kernels,
     /// Machine code, as an assembler takes it (global_asm! with options(raw))
     Asm,
+    /// Rust source that runs the model
+    Rust,
 }
 
 pub(crate) fn main(args: &Args) -> Done {
+    // Before any work: options that would do nothing.
+    match (args.what, args.rust.given(), args.target.asked()) {
+        (What::Rust, _, Some(target)) => {
+            let message = format!("Rust source is for several targets: give --targets {target}");
+            return Err(Error::new(Stage::Emit, "--target", message));
+        }
+        (What::Rust, _, None) | (_, None, _) => {}
+        (_, Some(option), _) => return Err(Error::new(Stage::Emit, option, "is for `emit rust` only")),
+    }
     let model = Model::open(&args.model, &args.shapes)?;
     let target = if args.what == What::Asm { args.target.target_of_code() } else { args.target.target() };
     if args.what == What::Asm && target.needs().is_none() {
@@ -76,10 +135,96 @@ pub(crate) fn main(args: &Args) -> Done {
         (What::Plan, _) => from_plan(Emit::Plan).map_err(about)?,
         (What::Kernels, _) => from_plan(Emit::Kernels).map_err(about)?,
         (What::Asm, _) => from_plan(Emit::Asm).map_err(about)?,
+        (What::Rust, Model::Quantized(graph)) => rust(args, graph).map_err(about)?,
+        (What::Rust, Model::Float(_)) => {
+            let message = "Rust source takes its weights from a .qgraph: make one with `qgraph quantize`";
+            return Err(Error::new(Stage::File, args.model.display().to_string(), message));
+        }
     };
     let text = format!("{}\n", text.trim_end());
     let Some(path) = &args.output else { return Ok(text) };
     std::fs::write(path, text)
         .map_err(|e| Error::new(Stage::File, path.display().to_string(), format!("cannot write: {e}")))?;
     Ok(format!("wrote {}\n", path.display()))
+}
+
+fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
+    let no_file = |e| Error::new(Stage::File, args.model.display().to_string(), format!("cannot read: {e}"));
+    let file = std::fs::read(&args.model).map_err(no_file)?;
+    let weights = match args.rust.weights.unwrap_or(WeightsArg::Include) {
+        WeightsArg::Include => {
+            Weights::Included(path_from(args.output.as_deref(), &args.model).map_err(no_file)?)
+        }
+        WeightsArg::External => Weights::External,
+    };
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    let source = rust::Options {
+        name: args.rust.name.clone().unwrap_or_else(|| type_name(&stem)),
+        file: args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        weights,
+        standalone: args.rust.standalone,
+        threads: args.rust.threads.unwrap_or(1).into(),
+    };
+    let options = Options { batch: args.batch.into(), ..Options::default() };
+    let targets = match &args.rust.targets[..] {
+        [] => &[Target::avx2(), Target::avx512vnni()],
+        given => given,
+    };
+    pipeline::rust(graph, &file, targets, &options, &source)
+}
+
+/// `mobilenet-v2` → `MobilenetV2`.
+fn type_name(stem: &str) -> String {
+    let mut name = String::new();
+    let mut start = true;
+    for c in stem.chars() {
+        if !c.is_ascii_alphanumeric() {
+            start = true;
+        } else if std::mem::take(&mut start) {
+            name.push(c.to_ascii_uppercase());
+        } else {
+            name.push(c);
+        }
+    }
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("Model{name}") }
+}
+
+/// The path of a file as seen from the folder of another (or from this one), with `/`: what `include_bytes!` wants, and the same wherever
+/// both lie.
+fn path_from(output: Option<&Path>, file: &Path) -> std::io::Result<String> {
+    let folder = match output.and_then(Path::parent) {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize()?,
+        _ => Path::new(".").canonicalize()?,
+    };
+    let file = file.canonicalize()?;
+    let (from, to): (Vec<_>, Vec<_>) = (folder.components().collect(), file.components().collect());
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from[common..].iter().map(|_| "..".into());
+    let down = to[common..].iter().map(|c| c.as_os_str().to_string_lossy());
+    Ok(up.chain(down).collect::<Vec<_>>().join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_after_files() {
+        let names = ["resnet50", "mobilenet-v2", "a_b.c", "7", "", "Ünet"].map(type_name);
+        assert_eq!(names, ["Resnet50", "MobilenetV2", "ABC", "Model7", "Model", "Net"]);
+    }
+
+    #[test]
+    fn paths_lead_from_the_source_to_the_model() {
+        let dir = std::env::temp_dir().join(format!("qgraph-paths-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("src/deep")).unwrap();
+        std::fs::create_dir_all(dir.join("models")).unwrap();
+        std::fs::write(dir.join("models/a.qgraph"), "").unwrap();
+        let from = |source: &str| path_from(Some(&dir.join(source)), &dir.join("models/a.qgraph")).unwrap();
+        assert_eq!(from("src/deep/model.rs"), "../../models/a.qgraph");
+        assert_eq!(from("models/model.rs"), "a.qgraph");
+        assert_eq!(from("model.rs"), "models/a.qgraph");
+        assert!(path_from(None, &dir.join("b.qgraph")).is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

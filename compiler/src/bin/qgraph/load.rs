@@ -121,12 +121,17 @@ pub(crate) struct TargetArgs {
     target: Option<Target>,
 }
 
-fn target_names() -> impl TypedValueParser<Value = Target> {
+pub(crate) fn target_names() -> impl TypedValueParser<Value = Target> {
     PossibleValuesParser::new(Target::ALL.map(|t| t.name))
         .map(|name| Target::named(&name).expect("the names of all targets"))
 }
 
 impl TargetArgs {
+    /// What was asked for.
+    pub(crate) fn asked(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
     /// What was asked for, else the best here.
     pub(crate) fn target(&self) -> Target {
         self.target.clone().unwrap_or_else(Target::detect)

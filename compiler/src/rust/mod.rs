@@ -1,0 +1,108 @@
+//! Plans as Rust source: one network for several targets, in one file that compiles without this compiler.
+//!
+//! In: plans of one network that their verifier accepts, one a target; that proof is what unchecked accesses in the source rest on. Out:
+//! text, the same for the same input: a type that implements `qgraph_runtime::Model`, and for each target a module with a function for every
+//! kernel and every step. The words of kernels are functions of `qgraph_runtime::vector`. No allocation, no `std` unless threads are wanted.
+//!
+//! - `kernel`: a kernel becomes a function; loops stay loops, register arrays arrays of vectors.
+//! - `steps`: the plan's steps, and the functions that walk them.
+//! - `model`: the type and what it does the same on all targets.
+//! - `text`: names, numbers, sums, bytes as tokens.
+//! - `standalone`: the runtime's own source as modules of the file.
+//!
+//! Not here: operators, layouts, choices of tiles. An instruction of the IR means what the kernel interpreter says.
+
+mod kernel;
+mod model;
+mod standalone;
+mod steps;
+mod text;
+
+use crate::error::{Error, Problem, Result, Stage};
+use crate::plan::{Plan, verify};
+use crate::target::Isa;
+use std::ops::Range;
+
+/// Where the weights of the source are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// In the program, by `include_bytes!` of this path (relative to the source).
+    Included(String),
+    /// The program hands over the bytes of the `.qgraph`.
+    External,
+}
+
+/// What the caller decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Name of the type.
+    pub name: String,
+    /// Name of the model's file, for readers.
+    pub file: String,
+    /// Where weights come from.
+    pub weights: Weights,
+    /// Include the runtime, so that the source needs no crate.
+    pub standalone: bool,
+    /// Threads that a run may use where a pool is given, at least 1. More than one needs `std`.
+    pub threads: usize,
+}
+
+/// The source of a model. `plans` are of one network, for different targets, the first for [`Isa::Portable`]: what runs where nothing else
+/// does. `file` is the `.qgraph` that they were made from, `stamp` the bytes in it that differ from those of any other.
+///
+/// Fails on plans that their verifier refuses, and on those that do not belong together.
+pub fn emit(plans: &[Plan], file: &[u8], stamp: Range<usize>, options: &Options) -> Result<String> {
+    for plan in plans {
+        Error::all(Stage::Emit, verify::verify(plan))?;
+    }
+    check(plans, file, &stamp, options)?;
+    let tokens = model::model(plans, file, stamp, options);
+    let parsed = syn::parse2(tokens).map_err(|e| {
+        Error::new(Stage::Emit, &options.name, format!("the source is no Rust ({e}): this is a bug"))
+    })?;
+    let mut text = model::head(plans, file, options);
+    text.push_str(&prettyplease::unparse(&parsed));
+    if options.standalone {
+        text.push_str(&standalone::runtime(&standalone::Uses {
+            isas: plans.iter().map(|p| p.target.isa).collect(),
+            functions: plans.iter().any(steps::has_functions),
+            threads: options.threads > 1,
+            weights: options.weights == Weights::External,
+        }));
+    }
+    Ok(text)
+}
+
+/// All reasons not to write a source.
+fn check(plans: &[Plan], file: &[u8], stamp: &Range<usize>, options: &Options) -> Result<()> {
+    let mut problems = Vec::new();
+    let mut wrong = |subject: &str, message: String| {
+        problems.push(Problem { subject: subject.into(), message });
+    };
+    if !text::is_type_name(&options.name) {
+        wrong(
+            &options.name,
+            "is no name for a type: give letters, digits and _, first a letter, no keyword".into(),
+        );
+    }
+    if options.threads == 0 {
+        wrong("threads", "a run needs at least one thread".into());
+    }
+    let Some(first) = plans.first().filter(|p| p.target.isa == Isa::Portable) else {
+        wrong("targets", "the first plan must be portable".into());
+        return Error::all(Stage::Emit, problems);
+    };
+    for (k, plan) in plans.iter().enumerate() {
+        let same = plan.inputs == first.inputs
+            && plan.outputs == first.outputs
+            && plan.batch == first.batch
+            && plan.weights == first.weights;
+        if !same || plans[..k].iter().any(|p| p.target.isa == plan.target.isa) {
+            wrong(plan.target.name, "is not another target of the same network".into());
+        }
+    }
+    if !file.ends_with(&first.weights) || stamp.end > file.len() {
+        wrong(&options.file, "does not end with the weights of the plans".into());
+    }
+    Error::all(Stage::Emit, problems)
+}

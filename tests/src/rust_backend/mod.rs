@@ -1,0 +1,188 @@
+//! Generated Rust against the kernel interpreter: the same plans, compiled by `rustc` and run on every instruction set of this CPU, give the
+//! same bytes. All models of a test are modules of one program, so that few programs are compiled.
+
+mod text;
+mod words;
+
+use crate::support::engines::{self, plan};
+use crate::support::random_graph::{random_graph, random_inputs};
+use crate::support::{TempDir, temp_dir, workspace_root};
+use qgraph_compiler::lower::Options as Schedule;
+use qgraph_compiler::plan::Plan;
+use qgraph_compiler::plan::interp::Interpreter;
+use qgraph_compiler::qgraph::{QGraph, file};
+use qgraph_compiler::rust::{self, Options, Weights};
+use qgraph_compiler::target::Target;
+use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// A model in the program.
+struct Case {
+    name: String,
+    /// One a target, the portable one first.
+    plans: Vec<Arc<Plan>>,
+    /// Its `.qgraph`.
+    file: Vec<u8>,
+    stamp: std::ops::Range<usize>,
+    options: Options,
+    /// Of all inputs, one after the other.
+    input: Vec<u8>,
+    /// Whether NaN may be another NaN.
+    any_nan: bool,
+}
+
+fn options(name: &str) -> Options {
+    Options {
+        name: "Net".into(),
+        file: format!("{name}.qgraph"),
+        weights: Weights::Included(format!("{name}.qgraph")),
+        standalone: false,
+        threads: 1,
+    }
+}
+
+impl Case {
+    fn of_graph(name: &str, graph: &QGraph, batch: usize, seed: u64) -> Case {
+        let schedule = Schedule { batch, ..Schedule::default() };
+        let plans = Target::ALL.map(|t| plan(graph, &t, &schedule)).to_vec();
+        let images: Vec<_> = (0..batch as u64).map(|i| random_inputs(graph, seed ^ i)).collect();
+        let input = (0..graph.inputs.len()).flat_map(|k| images.iter().flat_map(move |x| x[k].clone()));
+        let input = input.flat_map(f32::to_le_bytes).collect();
+        let file = file::to_bytes(graph);
+        let stamp = file::stamp(&file).unwrap();
+        Case { name: name.into(), plans, file, stamp, options: options(name), input, any_nan: false }
+    }
+
+    fn source(&self) -> String {
+        let plans: Vec<Plan> = self.plans.iter().map(|p| (**p).clone()).collect();
+        rust::emit(&plans, &self.file, self.stamp.clone(), &self.options).unwrap()
+    }
+
+    /// What the interpreter makes of the input, for a target.
+    fn expected(&self, plan: &Arc<Plan>) -> Vec<u8> {
+        let model = Interpreter::new(Arc::clone(plan)).unwrap();
+        let floats: Vec<f32> =
+            self.input.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        let (mut at, mut inputs) = (0, Vec::new());
+        for k in 0..model.input_count() {
+            let (n, u8s) = (model.input(k).len(), model.input(k).dtype == Dtype::U8);
+            inputs.push(if u8s {
+                TensorRef::U8(&self.input[at..at + n])
+            } else {
+                TensorRef::F32(&floats[at / 4..at / 4 + n])
+            });
+            at += n * model.input(k).dtype.size();
+        }
+        if model.output_count() == 1 && model.output(0).dtype == Dtype::U8 {
+            let mut y = vec![7; model.output(0).len()];
+            let mut arena = qgraph_compiler::blob::Bytes::zeroed(model.arena_bytes());
+            model.run(&inputs, &mut [TensorMut::U8(&mut y)], &mut arena).unwrap();
+            return y;
+        }
+        let inputs: Vec<Vec<f32>> = inputs
+            .iter()
+            .map(|x| match x {
+                TensorRef::F32(x) => x.to_vec(),
+                TensorRef::U8(_) => panic!("outputs are f32 where inputs are"),
+            })
+            .collect();
+        engines::run(&model, &inputs).into_iter().flatten().flat_map(u32::to_le_bytes).collect()
+    }
+}
+
+/// Runs `rustc` in a folder.
+fn rustc(folder: &Path, arguments: &[&str]) {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = Command::new(compiler).current_dir(folder).args(arguments).output();
+    let out = out.expect("rustc runs (RUSTC names another)");
+    assert!(out.status.success(), "rustc {arguments:?}:\n{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A folder with the runtime compiled in it, as a library.
+fn with_runtime(name: &str, features: &[&str]) -> TempDir {
+    let dir = temp_dir(name);
+    let source = workspace_root().join("runtime/src/lib.rs");
+    let mut arguments =
+        vec!["--crate-type", "rlib", "--crate-name", "qgraph_runtime", "-O", "--edition", "2024"];
+    arguments.extend(features.iter().flat_map(|f| ["--cfg", f]));
+    arguments.push(source.to_str().expect("paths are UTF-8 here"));
+    rustc(dir.path(), &arguments);
+    dir
+}
+
+const LINK: [&str; 2] = ["--extern", "qgraph_runtime=libqgraph_runtime.rlib"];
+const PROGRAM: [&str; 8] =
+    ["--edition", "2024", "-C", "opt-level=1", "-Adead_code", "main.rs", "-o", "program"];
+
+/// Compiles the cases into one program, runs it, and compares.
+fn check(name: &str, cases: &[Case]) {
+    let dir = with_runtime(name, &["feature=\"std\""]);
+    let (mut modules, mut calls) = (String::new(), String::new());
+    for case in cases {
+        let name = &case.name;
+        std::fs::write(dir.join(format!("{name}.rs")), case.source()).unwrap();
+        std::fs::write(dir.join(format!("{name}.qgraph")), &case.file).unwrap();
+        std::fs::write(dir.join(format!("{name}.in")), &case.input).unwrap();
+        modules.push_str(&format!("mod {name};\n"));
+        let make = match case.options.weights {
+            Weights::Included(_) => "Net::on(target).unwrap()".to_string(),
+            Weights::External => format!(
+                "{{ let file = Box::leak(std::fs::read(folder.join(\"{name}.qgraph\")).unwrap().into_boxed_slice());\n\
+                 file[0] ^= 1; assert!(Net::new(file).is_err()); assert!(Net::new(&file[1..]).is_err());\n\
+                 file[0] ^= 1; Net::new(file).unwrap().on(target).unwrap() }}"
+            ),
+        };
+        calls.push_str(&format!("    run!({name}, folder, {}, |target| {make});\n", case.options.threads));
+    }
+    let driver = include_str!("driver.rs");
+    let text = format!("{driver}\n{modules}\nfn run_cases(folder: &Path) {{\n{calls}}}\n");
+    std::fs::write(dir.join("main.rs"), text).unwrap();
+    rustc(dir.path(), &[&LINK[..], &PROGRAM].concat());
+    let out = Command::new(dir.join("program")).arg(dir.path()).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    for case in cases {
+        for plan in case.plans.iter() {
+            if plan.target != Target::portable() && !plan.target.native() {
+                println!(
+                    "skipped: {}: this CPU has no {}",
+                    case.name,
+                    plan.target.needs().unwrap_or_default()
+                );
+                continue;
+            }
+            let expected = case.expected(plan);
+            for how in ["one", "threads"] {
+                let found = std::fs::read(dir.join(format!("{}.{}.{how}", case.name, plan.target))).unwrap();
+                let nan = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap()).is_nan();
+                let mut lanes = found.chunks(4).zip(expected.chunks(4));
+                let differs = lanes.position(|(f, e)| f != e && !(case.any_nan && nan(f) && nan(e)));
+                assert!(
+                    found.len() == expected.len() && differs.is_none(),
+                    "{} on {}, {how}: lane {differs:?} of {} differs\n{plan}",
+                    case.name,
+                    plan.target,
+                    expected.len() / 4
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn random_graphs_give_the_interpreters_bytes() {
+    let mut cases: Vec<Case> = (0..6u64)
+        .map(|seed| {
+            let batch = [1, 3, 1, 2, 1, 1][seed as usize];
+            Case::of_graph(&format!("graph_{seed}"), &random_graph(100 + seed, 8), batch, seed)
+        })
+        .collect();
+    cases[1].options.threads = 2;
+    cases[2].options.threads = 3;
+    cases[2].options.standalone = true;
+    cases[3].options.weights = Weights::External;
+    cases[4].options.standalone = true;
+    cases[4].options.weights = Weights::External;
+    check("rust-graphs", &cases);
+}

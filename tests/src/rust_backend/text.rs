@@ -1,0 +1,97 @@
+//! The text of generated Rust: reviewed for a small model, the same each time, without warnings, without `std`, and what is refused.
+
+use super::{Case, LINK, options, rustc, with_runtime};
+use crate::support::random_graph::{ConvCase, Maker};
+use crate::support::temp_dir;
+use qgraph_compiler::qgraph::{QGraph, Window};
+use qgraph_compiler::rust::{self, Options, Weights};
+use qgraph_compiler::target::Target;
+
+/// One convolution, behind a quantization.
+fn small() -> QGraph {
+    let mut m = Maker::new(3);
+    let x = m.input(&[1, 3, 4, 4]);
+    let window = Window { kernel: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0; 4] };
+    let conv =
+        ConvCase { channels: 3, outputs: 4, groups: 1, window, residual: false, to_float: true, sane: true };
+    let y = m.conv(x, &conv, None).expect("the window fits");
+    m.finish(&[y])
+}
+
+/// The small model for two targets.
+fn case() -> Case {
+    let mut case = Case::of_graph("small", &small(), 1, 1);
+    case.plans.retain(|p| [Target::portable(), Target::avx512vnni()].contains(&p.target));
+    case
+}
+
+#[test]
+fn source_of_a_small_model() {
+    let source = case().source();
+    // The hash of the file is that of a file whose numbers are random, and tables are no reading.
+    let lines = source.lines().filter(|l| !l.contains("\\0") && !l.contains("\\x"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    assert_eq!(case().source(), source);
+}
+
+#[test]
+fn sources_compile_without_std_and_without_warnings() {
+    let dir = with_runtime("rust-no-std", &[]);
+    let mut case = case();
+    std::fs::write(dir.join("small.qgraph"), &case.file).unwrap();
+    for (standalone, weights) in [(false, true), (true, true), (true, false)] {
+        case.options.standalone = standalone;
+        if !weights {
+            case.options.weights = Weights::External;
+        }
+        std::fs::write(dir.join("model.rs"), case.source()).unwrap();
+        let library =
+            "//! A program.\n#![no_std]\n#![deny(warnings, missing_docs)]\n/// A model.\npub mod model;\n";
+        std::fs::write(dir.join("lib.rs"), library).unwrap();
+        let link = if standalone { &[][..] } else { &LINK[..] };
+        for edition in ["2021", "2024"] {
+            let arguments = ["--crate-type", "rlib", "--emit", "metadata", "--edition", edition, "lib.rs"];
+            rustc(dir.path(), &[link, &arguments].concat());
+        }
+    }
+}
+
+#[test]
+fn another_file_does_not_compile() {
+    let dir = temp_dir("rust-stamp");
+    let mut case = case();
+    case.options.standalone = true;
+    std::fs::write(dir.join("model.rs"), case.source()).unwrap();
+    case.file[case.stamp.start] ^= 1;
+    std::fs::write(dir.join("small.qgraph"), &case.file).unwrap();
+    std::fs::write(dir.join("lib.rs"), "#![no_std]\npub mod model;\n").unwrap();
+    let compile =
+        || rustc(dir.path(), &["--crate-type", "rlib", "--emit", "metadata", "--edition", "2024", "lib.rs"]);
+    let refused = std::panic::catch_unwind(compile).unwrap_err();
+    let refused = refused.downcast::<String>().unwrap();
+    assert!(refused.contains("not the one that this was generated from"), "{refused}");
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let case = case();
+    let plans: Vec<_> = case.plans.iter().map(|p| (**p).clone()).collect();
+    let emit = |plans: &[_], file: &[u8], options: &Options| {
+        rust::emit(plans, file, 0..0, options).unwrap_err().to_string()
+    };
+    let fine = options("small");
+    let refused = emit(&plans, &case.file, &Options { name: "7 nets".into(), threads: 0, ..fine.clone() });
+    assert!(
+        refused.contains("7 nets: is no name for a type") && refused.contains("at least one thread"),
+        "{refused}"
+    );
+    assert!(emit(&plans[1..], &case.file, &fine).contains("targets: the first plan must be portable"));
+    assert!(emit(&plans, b"another file", &fine).contains("small.qgraph: does not end with the weights"));
+    let twice = [plans[0].clone(), plans[1].clone(), plans[1].clone()];
+    assert!(emit(&twice, &case.file, &fine).contains("avx512vnni: is not another target"));
+    let mut wrong = plans.clone();
+    wrong[1].inputs[0].name.push('x');
+    assert!(emit(&wrong, &case.file, &fine).contains("avx512vnni: is not another target"));
+    wrong[1].arena_bytes = 0;
+    assert!(emit(&wrong, &case.file, &fine).contains("emit: "));
+}
