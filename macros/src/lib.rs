@@ -1,2 +1,90 @@
-//! Reserved for `quantized_model!("model.qgraph")`, which will put a compiled network into the caller's
-//! binary. The crate exports nothing yet; use `qgraph-compiler` to load a `.qgraph` file at run time.
+//! `quantized_model!("model.qgraph")`: a quantized network as a part of the program.
+//!
+//! The macro reads a `.qgraph` when the program is compiled and expands to Rust code for exactly this network, with its weights by one
+//! `include_bytes!`. What depends on it needs `qgraph-runtime` beside this crate, and nothing at run time. The code is `no_std`,
+//! allocates nothing, and gives the bits that every engine of qgraph gives.
+//!
+//! ```ignore
+//! use qgraph_macros::quantized_model;
+//! use qgraph_runtime::{Arena, Model, TensorMut, TensorRef};
+//!
+//! // In item position: a type. The path starts at the folder of the package's Cargo.toml.
+//! quantized_model!(pub Digits, "models/digits.qgraph", targets = [avx2, avx512vnni], batch = 1, input = u8);
+//!
+//! let model = Digits::new();
+//! static ARENA: Mutex<Arena<{ Digits::ARENA_BYTES }>> = Mutex::new(Arena::new());
+//! let mut arena = ARENA.lock()?;
+//! model.run(&[TensorRef::U8(pixels)], &mut [TensorMut::F32(&mut scores)], arena.bytes())?;
+//!
+//! // In expression position: a model, ready to run.
+//! let model = quantized_model!("models/digits.qgraph");
+//! ```
+//!
+//! | option | what | default |
+//! |---|---|---|
+//! | `targets = [..]` | instruction sets with code of their own, besides plain Rust for any CPU: `avx2`, `avxvnni`, `avx512vnni` | `[avx2, avx512vnni]` |
+//! | `batch = N` | images per run | 1 |
+//! | `threads = N` | threads that may share a run where the program gives a pool; more than 1 needs the runtime's feature `std` | 1 |
+//! | `input = ..` | how images are given: `f32`, `f32_nhwc`, or pixels as `u8` | `f32` |
+//!
+//! A model that changes on disk is compiled again. Every error stands at the file's name, or at the option that is wrong, all at once.
+
+mod call;
+
+use call::Call;
+use proc_macro::TokenStream;
+use qgraph_compiler::qgraph::file;
+use qgraph_compiler::rust::{self, Weights};
+use qgraph_compiler::{lower, pipeline};
+use quote::{format_ident, quote};
+use std::path::Path;
+
+/// A `.qgraph` as a type or as a model: see the [crate](self).
+#[proc_macro]
+pub fn quantized_model(input: TokenStream) -> TokenStream {
+    let expanded = syn::parse::<Call>(input).and_then(|call| expand(&call));
+    expanded.unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+fn expand(call: &Call) -> syn::Result<proc_macro2::TokenStream> {
+    let fail = |message: String| syn::Error::new(call.path.span(), message);
+    let folder = std::env::var("CARGO_MANIFEST_DIR").map_err(|_| fail("is read by cargo only".into()))?;
+    let relative = call.path.value();
+    let path = Path::new(&folder).join(&relative);
+    let graph = file::load(&path).map_err(|e| fail(e.to_string()))?;
+    let bytes = std::fs::read(&path).map_err(|e| fail(format!("cannot read: {e}")))?;
+    let (vis, name) = match &call.name {
+        Some((vis, name)) => (quote!(#vis), name.clone()),
+        None => (quote!(), format_ident!("Network")),
+    };
+    let source = rust::Options {
+        name: name.to_string(),
+        file: relative.clone(),
+        weights: Weights::OfPackage(relative),
+        standalone: false,
+        threads: call.threads,
+    };
+    let options = lower::Options { batch: call.batch, input: call.input, ..Default::default() };
+    let text =
+        pipeline::rust(&graph, &bytes, &call.targets, &options, &source).map_err(|e| fail(e.to_string()))?;
+    let code: proc_macro2::TokenStream =
+        text.parse().map_err(|e| fail(format!("the generated code is no Rust ({e}): this is a bug")))?;
+    let module = format_ident!("__qgraph_{}", name);
+    let module = quote! {
+        #[doc(hidden)]
+        #[allow(non_snake_case, dead_code, missing_docs, unreachable_pub, clippy::all)]
+        mod #module {
+            #code
+        }
+    };
+    let item = call.name.is_some();
+    let module_name = format_ident!("__qgraph_{}", name);
+    Ok(if item {
+        quote! {
+            #module
+            #vis use #module_name::#name;
+        }
+    } else {
+        quote!({ #module #module_name::#name::new() })
+    })
+}

@@ -32,6 +32,6 @@ mod sweep;
 pub mod vector;
 pub mod weights;
 
-pub use model::{Dtype, Extent, Model, RunError, TensorDesc, TensorMut, TensorRef};
+pub use model::{Arena, Dtype, Extent, Model, RunError, TensorDesc, TensorMut, TensorRef};
 #[cfg(feature = "std")]
 pub use pool::Pool;

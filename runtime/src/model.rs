@@ -243,6 +243,36 @@ impl core::fmt::Display for RunError {
 
 impl core::error::Error for RunError {}
 
+/// `N` bytes from a multiple of 64: what a model with `ARENA_BYTES = N` runs in. In a `static` it takes neither heap nor stack.
+///
+/// ```
+/// use std::sync::Mutex;
+/// static ARENA: Mutex<qgraph_runtime::Arena<4096>> = Mutex::new(qgraph_runtime::Arena::new());
+/// assert_eq!(ARENA.lock().unwrap().bytes().len(), 4096);
+/// ```
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Arena<const N: usize>([u8; N]);
+
+impl<const N: usize> Arena<N> {
+    /// Zeros.
+    #[must_use]
+    pub const fn new() -> Self {
+        Arena([0; N])
+    }
+
+    /// The memory.
+    pub const fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> Default for Arena<N> {
+    fn default() -> Self {
+        Arena::new()
+    }
+}
+
 /// A network ready to run. Engines differ in speed, never in the bits of an integer result.
 pub trait Model {
     /// Number of inputs.

@@ -144,7 +144,8 @@ fn graph(seed: u64, reader: Reader, p: Option<Preprocess>, shape: [usize; 4]) ->
 
 /// What the evaluator gives of each image, joined.
 fn expected(graph: &QGraph, images: &[Image]) -> Outputs {
-    let alone: Vec<Outputs> = images.iter().map(|i| evaluate(graph, std::slice::from_ref(&i.network))).collect();
+    let alone: Vec<Outputs> =
+        images.iter().map(|i| evaluate(graph, std::slice::from_ref(&i.network))).collect();
     (0..graph.outputs.len()).map(|k| alone.iter().flat_map(|a| a[k].clone()).collect()).collect()
 }
 

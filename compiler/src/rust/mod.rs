@@ -28,6 +28,8 @@ use std::ops::Range;
 pub enum Weights {
     /// In the program, by `include_bytes!` of this path (relative to the source).
     Included(String),
+    /// The same for a path that starts at the folder of the package's `Cargo.toml`.
+    OfPackage(String),
     /// The program hands over the bytes of the `.qgraph`.
     External,
 }

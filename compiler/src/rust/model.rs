@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(super) fn head(plans: &[Plan], file: &[u8], options: &Options) -> String {
     let targets: Vec<&str> = plans.iter().map(|p| p.target.name).collect();
     let weights = match &options.weights {
-        Weights::Included(_) => "included",
+        Weights::Included(_) | Weights::OfPackage(_) => "included",
         Weights::External => "external",
     };
     let hash: String = sha256(file).iter().map(|b| format!("{b:02x}")).collect();
@@ -128,7 +128,12 @@ fn target(plans: &[Plan]) -> TokenStream {
 fn weights(file: &[u8], stamp: Range<usize>, options: &Options) -> TokenStream {
     let len = number(file.len());
     let check = match &options.weights {
-        Weights::Included(path) => {
+        Weights::Included(_) | Weights::OfPackage(_) => {
+            let path = match &options.weights {
+                Weights::OfPackage(path) => quote!(concat!(env!("CARGO_MANIFEST_DIR"), "/", #path)),
+                Weights::Included(path) => quote!(#path),
+                Weights::External => TokenStream::new(),
+            };
             let (at, count) = (number(stamp.start), number(stamp.len()));
             let stamp = Literal::byte_string(&file[stamp]);
             quote! {
@@ -215,7 +220,7 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
     let (inputs, outputs) = (number(first.inputs.len()), number(first.outputs.len()));
     let (input, output) = (descriptions(&first.inputs), descriptions(&first.outputs));
     let (generics, constructors) = match options.weights {
-        Weights::Included(_) => (
+        Weights::Included(_) | Weights::OfPackage(_) => (
             TokenStream::new(),
             quote! {
                 /// The network on the best instruction set of this CPU, which is asked here, once.
@@ -246,7 +251,7 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
             },
         ),
     };
-    let default = matches!(options.weights, Weights::Included(_)).then(|| {
+    let default = (options.weights != Weights::External).then(|| {
         quote! {
             impl Default for #name {
                 fn default() -> Self {
@@ -282,7 +287,9 @@ fn implementation(plans: &[Plan], name: &Ident, file: &[u8], options: &Options) 
     let first = &plans[0];
     let data = number(file.len() - first.weights.len());
     let (generics, weights) = match options.weights {
-        Weights::Included(_) => (TokenStream::new(), quote!(WEIGHTS.0.as_ptr().wrapping_add(#data))),
+        Weights::Included(_) | Weights::OfPackage(_) => {
+            (TokenStream::new(), quote!(WEIGHTS.0.as_ptr().wrapping_add(#data)))
+        }
         Weights::External => (quote!(<'_>), quote!(self.file.as_ptr().wrapping_add(#data))),
     };
     let arms = |call: &Ident, argument: &TokenStream| -> TokenStream {

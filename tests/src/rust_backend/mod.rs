@@ -127,7 +127,7 @@ fn check(name: &str, cases: &[Case]) {
         std::fs::write(dir.join(format!("{name}.in")), &case.input).unwrap();
         modules.push_str(&format!("mod {name};\n"));
         let make = match case.options.weights {
-            Weights::Included(_) => "Net::on(target).unwrap()".to_string(),
+            Weights::Included(_) | Weights::OfPackage(_) => "Net::on(target).unwrap()".to_string(),
             Weights::External => format!(
                 "{{ let file = Box::leak(std::fs::read(folder.join(\"{name}.qgraph\")).unwrap().into_boxed_slice());\n\
                  file[0] ^= 1; assert!(Net::new(file).is_err()); assert!(Net::new(&file[1..]).is_err());\n\
