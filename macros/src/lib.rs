@@ -35,7 +35,7 @@ use call::Call;
 use proc_macro::TokenStream;
 use qgraph_compiler::qgraph::file;
 use qgraph_compiler::rust::{self, Weights};
-use qgraph_compiler::{lower, pipeline};
+use qgraph_compiler::{Error, lower, pipeline};
 use quote::{format_ident, quote};
 use std::path::Path;
 
@@ -50,17 +50,18 @@ fn expand(call: &Call) -> syn::Result<proc_macro2::TokenStream> {
     let fail = |message: String| syn::Error::new(call.path.span(), message);
     let folder = std::env::var("CARGO_MANIFEST_DIR").map_err(|_| fail("is read by cargo only".into()))?;
     let relative = call.path.value();
-    let path = Path::new(&folder).join(&relative);
-    let graph = file::load(&path).map_err(|e| fail(e.to_string()))?;
-    let bytes = std::fs::read(&path).map_err(|e| fail(format!("cannot read: {e}")))?;
-    let (vis, name) = match &call.name {
-        Some((vis, name)) => (quote!(#vis), name.clone()),
-        None => (quote!(), format_ident!("Network")),
-    };
+    let bytes = std::fs::read(Path::new(&folder).join(&relative)).map_err(|e| {
+        fail(format!(
+            "cannot read {relative}: {e} (the path starts at the folder of the package's Cargo.toml)"
+        ))
+    })?;
+    let told = |e: Error| fail(e.in_file(Path::new(&relative)).to_string());
+    let graph = file::from_bytes(&bytes).map_err(told)?;
+    let name = call.name.as_ref().map_or_else(|| format_ident!("Network"), |(_, name)| name.clone());
     let source = rust::Options {
         name: name.to_string(),
         file: relative.clone(),
-        weights: Weights::OfPackage(relative),
+        weights: Weights::OfPackage(relative.clone()),
         standalone: false,
         threads: call.threads,
     };
@@ -70,21 +71,18 @@ fn expand(call: &Call) -> syn::Result<proc_macro2::TokenStream> {
     let code: proc_macro2::TokenStream =
         text.parse().map_err(|e| fail(format!("the generated code is no Rust ({e}): this is a bug")))?;
     let module = format_ident!("__qgraph_{}", name);
-    let module = quote! {
+    let definition = quote! {
         #[doc(hidden)]
         #[allow(non_snake_case, dead_code, missing_docs, unreachable_pub, clippy::all)]
         mod #module {
             #code
         }
     };
-    let item = call.name.is_some();
-    let module_name = format_ident!("__qgraph_{}", name);
-    Ok(if item {
-        quote! {
-            #module
-            #vis use #module_name::#name;
-        }
-    } else {
-        quote!({ #module #module_name::#name::new() })
+    Ok(match &call.name {
+        Some((vis, _)) => quote! {
+            #definition
+            #vis use #module::#name;
+        },
+        None => quote!({ #definition #module::#name::new() }),
     })
 }

@@ -4,6 +4,7 @@
 mod cli;
 mod data;
 mod differential;
+mod embed;
 mod formats;
 mod fusion;
 mod jit;

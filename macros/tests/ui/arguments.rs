@@ -1,0 +1,8 @@
+use qgraph_macros::quantized_model;
+
+quantized_model!(Wrong, "no.qgraph", targets = [avx1024, avx2, sse], batch = 0, input = bgr, colour = 3, batch = 2);
+quantized_model!();
+quantized_model!(Name);
+quantized_model!("no.qgraph", batch);
+
+fn main() {}
