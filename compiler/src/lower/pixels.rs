@@ -21,7 +21,7 @@ fn pattern(p: &Preprocess, c: usize, lanes: usize, of: &dyn Fn(usize) -> f32) ->
     (0..lanes).flat_map(|i| of(p.source(i % c, c)).to_le_bytes()).collect()
 }
 
-/// The operations of [`Preprocess::normalize`]: `x·scale − mean`, then `/ std`, with vectors in memory.
+/// The operations of [`Preprocess::normalize`]: `(x·scale − mean) / std`, by constant vectors.
 fn normalize(b: &mut KernelBuilder, v: &Reg, [scale, mean, std]: [Operand<Reg, Addr>; 3]) {
     b.op(Instr::MulF32 { dst: v.clone(), a: v.clone(), b: scale });
     b.op(Instr::SubF32 { dst: v.clone(), a: v.clone(), b: mean });
