@@ -1,6 +1,7 @@
 //! Every test that sees more than one module, in one binary (one link, shared helpers).
 //! Modules are named by what they hold fixed; see each one's first line.
 
+mod calibration;
 mod cli;
 mod data;
 mod differential;

@@ -5,7 +5,7 @@
 //! the divergence of P from Q, Σ P·ln(P/Q), has no zeros. The first candidate with the least divergence wins.
 //!
 //! MXNet sums every bin of every window in f32. Here sums over bins are differences of prefix sums in f64, so that a candidate costs as
-//! much as the grid has levels. Where MXNet's histograms grow without bound, here bins merge ([`super::histogram`]); a value that is
+//! much as the grid has levels. Zeros, which rectified values are full of, do not count ([`range`]). Where MXNet's histograms grow without bound, here bins merge ([`super::histogram`]); a value that is
 //! constant, or 0 at first, has a range too.
 
 use super::Range;
@@ -48,8 +48,9 @@ pub(super) fn range(h: &Histogram, observed: Range) -> Range {
     // Two bins about 0, then two and two on either side: bins around 0 of twice the width.
     let used = |bins: &[u64]| bins.iter().rposition(|&c| c > 0).map_or(0, |bin| bin.div_ceil(2));
     let centre = used(&h.positive).max(used(&h.negative));
+    // Zeros are exact on every grid. MXNet counts them, spreads them over the level around 0, and so takes fine levels for better the more
+    // zeros there are.
     let mut counts = vec![0; 2 * centre + 1];
-    counts[centre] = h.zeros;
     for bin in 0..=(2 * centre).min(h.positive.len() - 1) {
         counts[centre + bin.div_ceil(2)] += h.positive[bin];
         counts[centre - bin.div_ceil(2)] += h.negative[bin];

@@ -16,7 +16,7 @@
 //! | mode | range |
 //! |---|---|
 //! | `naive` | from the smallest to the largest element |
-//! | `entropy` | MXNet's: the threshold t with the least divergence between the histogram and what is left of it on a symmetric grid (on one side if nothing is negative); then what was observed, cut to −t..t |
+//! | `entropy` | MXNet's, but for zeros: the threshold t with the least divergence between the histogram and what is left of it on a symmetric grid (on one side if nothing is negative); then what was observed, cut to −t..t |
 //! | `percentile p` | half of 100 − p percent of the elements may lie below it, half above |
 //! | `mse` | the ends that together give the least mean square error of rounding and of clipping |
 //! | `custom` | what a [`Collector`] says; as `naive` for values that it says nothing of |
@@ -69,13 +69,13 @@ impl Range {
 #[derive(Default)]
 pub enum Mode<'a> {
     /// Smallest and largest element.
-    #[default]
     Naive,
     /// Least divergence, as MXNet does it.
     Entropy,
     /// So many percent of the elements lie within: above 0, at most 100.
     Percentile(f64),
-    /// Least mean square error.
+    /// Least mean square error: the most exact on nearly all networks that were measured.
+    #[default]
     Mse,
     /// The user's own.
     Custom(&'a mut dyn Collector),

@@ -49,11 +49,15 @@ pub(super) fn equalize(
         return Equalized { graph: graph.clone(), profile: profile.clone(), multiples: HashMap::new() };
     }
     let (mut graph, mut profile) = (graph.clone(), profile.clone());
-    let factors = factors(&graph, &profile, decisions);
+    let mut factors = factors(&graph, &profile, decisions);
+    if options.equalize == Equalize::Auto {
+        keep_what_pays(&graph, &profile, &mut factors);
+    }
     let mut sums = HashMap::new();
     for k in 0..graph.nodes.len() {
         let node = &graph.nodes[k];
-        let of = |v: Option<&ValueId>| v.and_then(|v| factors[v.0 as usize].as_deref());
+        let of =
+            |v: Option<&ValueId>| v.and_then(|v| factors[v.0 as usize].as_ref()).map(|f| &f.channels[..]);
         let (before, after) = (of(node.inputs.first()), of(Some(&node.output)));
         if before.is_none() && after.is_none() {
             continue;
@@ -68,7 +72,7 @@ pub(super) fn equalize(
     }
     let mut multiples = HashMap::new();
     for (v, factors) in factors.into_iter().enumerate() {
-        let (v, Some(after)) = (ValueId(v as u32), factors) else { continue };
+        let (v, Some(Factors { channels: after, .. })) = (ValueId(v as u32), factors) else { continue };
         if let Some(range) = profile.ranges.get_mut(&graph.value(v).name) {
             *range = spread(*range, &after);
         }
@@ -157,8 +161,60 @@ fn rescaled(
     }
 }
 
-/// The factors of every value that gets some, by channel.
-fn factors(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Vec<Option<Vec<f32>>> {
+/// Takes factors away from values whose errors of rounding do not become less by them. Values that share factors also share the decision.
+fn keep_what_pays(graph: &Graph, profile: &Profile, factors: &mut [Option<Factors>]) {
+    // By class: errors without and with factors, as mean squares behind the nodes that take factors back, over the square of what these give.
+    let mut errors: HashMap<usize, [f64; 2]> = HashMap::new();
+    let extent = |r: Range| f64::from(r.max.max(0.0)) - f64::from(r.min.min(0.0));
+    let range = |v: ValueId| profile.ranges.get(&graph.value(v).name);
+    for node in &graph.nodes {
+        let Some(Factors { class, channels }) = &factors[node.inputs[0].0 as usize] else { continue };
+        let (Some(gains), Some(from), Some(to)) =
+            (gains(graph, node), range(node.inputs[0]), range(node.output))
+        else {
+            continue;
+        };
+        let to = extent(*to).max(f64::from(f32::MIN_POSITIVE));
+        let steps = [extent(*from), extent(spread(*from, channels))].map(|e| e / to);
+        let errors = errors.entry(*class).or_default();
+        for (gain, factor) in gains.iter().zip(channels) {
+            errors[0] += gain * steps[0].powi(2);
+            errors[1] += gain * (steps[1] / f64::from(*factor)).powi(2);
+        }
+    }
+    let pays = |f: &Factors| errors.get(&f.class).is_some_and(|[without, with]| with < without);
+    factors.iter_mut().for_each(|f| *f = f.take().filter(pays));
+}
+
+/// By how much a node that reads channels one by one multiplies the square of an error in each; of those that take factors back.
+fn gains(graph: &Graph, node: &Node) -> Option<Vec<f64>> {
+    let constant = |i: usize| node.inputs.get(i).and_then(|&v| graph.constant(v));
+    let square = |x: f32| f64::from(x).powi(2);
+    match &node.op {
+        Op::Conv(_) if is_channelwise(graph, node) => {
+            let (weight, channels) = (constant(1)?, graph.shape(node.inputs[0])[1]);
+            let sum = |w: &[f32]| w.iter().map(|&w| square(w)).sum();
+            Some(weight.data.chunks(weight.data.len() / channels).map(sum).collect())
+        }
+        Op::BatchNorm { epsilon } => {
+            let (gamma, variance) = (constant(1)?, constant(4)?);
+            let gain = |(&g, &v): (&f32, &f32)| square(g) / (f64::from(v) + f64::from(*epsilon));
+            Some(gamma.data.iter().zip(variance.data.iter()).map(gain).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The factors of a value's channels.
+#[derive(Clone)]
+struct Factors {
+    /// Values of the same class have the same.
+    class: usize,
+    channels: Vec<f32>,
+}
+
+/// The factors of every value that gets some.
+fn factors(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Vec<Option<Factors>> {
     let mut classes = Classes::new(graph);
     let mut fixed = vec![false; graph.values.len()];
     for &v in graph.inputs.iter().chain(&graph.outputs) {
@@ -191,9 +247,10 @@ fn factors(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Vec<Optio
     }
     (0..graph.values.len() as u32)
         .map(|v| {
-            let room = room[classes.root(ValueId(v))].as_ref()?;
-            let spared = room.iter().map(|e| e.saturating_sub(SPARE));
-            spared.clone().any(|e| e > 0).then(|| spared.map(|e| f32::from(1u16 << e)).collect())
+            let class = classes.root(ValueId(v));
+            let spared = room[class].as_ref()?.iter().map(|e| e.saturating_sub(SPARE));
+            let uneven = spared.clone().any(|e| e > 0);
+            uneven.then(|| Factors { class, channels: spared.map(|e| f32::from(1u16 << e)).collect() })
         })
         .collect()
 }

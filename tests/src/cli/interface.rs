@@ -27,10 +27,56 @@ fn quantize_takes_every_option() {
         serde_json::json!([{ "name": "x", "shape": [1, 1, 16, 16], "type": "f32" }])
     );
     assert_eq!(report["quantized"], true);
+    let line = "quantize digits.onnx --calib images --calib-mode percentile --percentile 99.9 --threads 2 --exclude conv1 --exclude c*3? \
+                --exclude /^pw/ --exclude-op Max_Pool --float first,last --weights tensor --activations auto --equalize off \
+                --bias-correction off -o options.qgraph";
+    let stdout = qgraph(dir.path(), line).works();
+    for (node, why) in [
+        ("conv1", "excluded by 'conv1'"),
+        ("conv3a", "excluded by 'c*3?'"),
+        ("pw4", "excluded by '/^pw/'"),
+        ("pool", "excluded with all 'Max_Pool'"),
+        ("logits", "excluded as a last layer"),
+    ] {
+        assert!(stdout.contains(&format!("\n  float    {node}: {why}\n")), "{stdout}");
+    }
+    for (option, words) in [
+        (
+            "--exclude conv33",
+            &["exclude 'conv33': no layer has this name; the nearest are 'conv3a', 'conv3b'"][..],
+        ),
+        (
+            "--exclude convx* --exclude /(/",
+            &["exclude 'convx*': no layer", "exclude '/(/': not a regular expression"],
+        ),
+        ("--exclude-op gemm", &["exclude operator 'gemm': no layer has this operator; there are: conv, "]),
+        ("--calib-mode percentile --percentile 0", &["calibrate: ", "percentile: 0 is not above 0"]),
+        ("--float middle", &["'middle'"]),
+    ] {
+        let line = format!("quantize digits.onnx --calib images {option} -o no.qgraph");
+        qgraph(dir.path(), &line).refuses(words);
+    }
+    assert!(!dir.join("no.qgraph").exists());
     // The same ranges again, from the file, give the same bytes.
     qgraph(dir.path(), "quantize digits.onnx --profile profile.json -o again.qgraph").works();
     let read = |name: &str| fs::read(dir.join(name)).unwrap();
     assert!(read("again.qgraph") == read("digits.qgraph"), "a saved profile gives another network");
+    // An edited range is taken; one that is none is refused by name.
+    let text = fs::read_to_string(dir.join("profile.json")).unwrap();
+    let at = text.find("\"relu3b\": {").expect("a range");
+    let (before, after) = text.split_at(at + text[at..].find("\"max\": ").unwrap() + 7);
+    let after = &after[after.find('\n').unwrap()..];
+    for (max, good) in [("25.5", true), ("-1", false)] {
+        fs::write(dir.join("edited.json"), format!("{before} {max}{after}")).unwrap();
+        let ran = qgraph(dir.path(), "quantize digits.onnx --profile edited.json -o edited.qgraph");
+        if good {
+            ran.works();
+            let graph = qgraph(dir.path(), "emit qgraph edited.qgraph").works();
+            assert!(graph.contains("relu3b: u8(0.1, 0) "), "{graph}");
+        } else {
+            ran.refuses(&["calibrate: edited.json: relu3b: the range 0 to -1 is not finite and in order"]);
+        }
+    }
     for extra in ["--calib images", "--mean 1", "--samples 3", "--save-profile other.json"] {
         let line = format!("quantize digits.onnx --profile profile.json {extra} -o no.qgraph");
         qgraph(dir.path(), &line).refuses(&["cannot be used with"]);
@@ -262,7 +308,7 @@ fn demo_prints_the_table() {
     let dir = temp_dir("demo");
     let rows = qgraph(dir.path(), "demo --json").json();
     let modes: Vec<&Value> = rows.as_array().unwrap().iter().map(|r| &r["mode"]).collect();
-    assert_eq!(modes, ["float", "fused float", "int8 naive"]);
+    assert_eq!(modes, ["float", "fused float", "int8"]);
     for row in rows.as_array().unwrap() {
         assert!(row["top1"].as_f64() >= Some(0.98) && row["agreement"].as_f64() >= Some(0.98), "{row}");
         assert!(row["images_per_s_median"].as_f64() > Some(0.0), "{row}");

@@ -3,5 +3,6 @@
 mod channels;
 mod net;
 mod operators;
+mod options;
 mod random;
 mod rules;

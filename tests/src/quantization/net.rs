@@ -135,7 +135,7 @@ pub(super) fn profile(graph: &Graph) -> Profile {
     let mut run = |inputs: &[Tensor], see: &mut dyn FnMut(&str, &[f32])| {
         graph::eval::eval(graph, inputs, &mut |name, t| see(name, &t.data)).map(|_| ())
     };
-    calib::calibrate(graph, &mut samples, &mut run, calib::Options::default())
+    calib::calibrate(graph, &mut samples, &mut run, calib::Options::new(calib::Mode::Naive))
         .unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let networks = [
         ("float", graph(&model, Mode::Naive)?),
         ("fused float", graph(&model, Mode::Fused)?),
-        ("int8 naive", int8),
+        ("int8", int8),
     ];
     let test = digits(TEST, &networks[0].1, &preprocess)?.collect::<Result<Vec<Sample>>>()?;
     let mut rows = Vec::new();

@@ -16,7 +16,7 @@ Examples:
   qgraph quantize mobilenet.onnx --calib images/ --samples 200 --mean 127.5 --std 127.5 --resize 256 --crop 224 -o mobilenet.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --calib-mode percentile --percentile 99.999 --save-profile ranges.json -o resnet20.qgraph
-  qgraph quantize resnet20.onnx --profile ranges.json --exclude c1 --exclude /^c2$/ --exclude-op dense --float first,last -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --profile ranges.json --exclude Conv_c1 --exclude /c2$/ --exclude-op global_average_pool --float first,last -o resnet20.qgraph
   qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
 
 Ranges found on `random` noise are right for timing, meaningless for accuracy.")]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR|FILE|random", required_unless_present = "profile")]
     calib: Option<String>,
     /// How ranges are chosen
-    #[arg(long, value_enum, default_value_t = Mode::Naive)]
+    #[arg(long, value_enum, default_value_t = Mode::Mse)]
     calib_mode: Mode,
     /// With --calib-mode percentile: the percentage of a layer's values that lies in its range; half of the rest may lie beyond either end
     #[arg(long, value_name = "P", default_value_t = 99.99)]
