@@ -5,8 +5,8 @@
 //! the divergence of P from Q, Σ P·ln(P/Q), has no zeros. The first candidate with the least divergence wins.
 //!
 //! MXNet sums every bin of every window in f32. Here sums over bins are differences of prefix sums in f64, so that a candidate costs as
-//! much as the grid has levels. Zeros, which rectified values are full of, do not count ([`range`]). Where MXNet's histograms grow without bound, here bins merge ([`super::histogram`]); a value that is
-//! constant, or 0 at first, has a range too.
+//! much as the grid has levels. Zeros, which rectified values are full of, do not count ([`range`]). Where MXNet's histograms grow without
+//! bound, here bins merge ([`super::histogram`]); a value that is constant, or 0 at first, has a range too.
 
 use super::Range;
 use super::histogram::Histogram;
