@@ -54,7 +54,7 @@ fn fill(dir: &TempDir) {
         })
     };
     let mut csv = "file,label\n".to_string();
-    for folder in ["images", "val"] {
+    for folder in ["images", "val", "src"] {
         fs::create_dir(dir.join(folder)).unwrap();
     }
     for k in 0..3 {
