@@ -44,7 +44,58 @@ pub struct Target {
     pub l1: usize,
     /// Bytes of second-level cache.
     pub l2: usize,
+    /// What instructions and memory cost.
+    pub core: Core,
 }
+
+/// What the cost model (`plan::cost`) knows of a core. Pipes are bits of a mask; an instruction takes any one pipe of its class. Where cores of one
+/// family differ the figures are those of a Zen 4, measured on one: they decide between schedules of equal results.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Core {
+    /// Pipes that multiply: dots, products, fused multiply-adds.
+    pub multiply: u8,
+    /// Pipes of float sums, comparisons and conversions.
+    pub add: u8,
+    /// Pipes that move bytes within vectors, and shift.
+    pub shuffle: u8,
+    /// Pipes of everything else on vectors: all there are.
+    pub any: u8,
+    /// Passes in which a whole vector goes through a pipe or a port, a cycle each.
+    pub passes: u32,
+    /// Loads per cycle; of whole vectors each pass counts.
+    pub loads: u32,
+    /// Stores per cycle; the same.
+    pub stores: u32,
+    /// Instructions issued per cycle.
+    pub issue: u32,
+    /// Cycles until a dot can be added to.
+    pub latency: u32,
+    /// Cycles that are lost between the end of a loop, or of a call, and what follows.
+    pub turn: u32,
+    /// Bytes of third-level cache that a core may count on.
+    pub l3: usize,
+    /// Bytes per cycle from there.
+    pub l3_rate: u32,
+    /// Bytes per cycle from memory.
+    pub memory_rate: u32,
+}
+
+/// Four pipes of 256 bits, two of which multiply. Memory as measured on an EPYC of that kind.
+const ZEN4: Core = Core {
+    multiply: 0b0011,
+    add: 0b1100,
+    shuffle: 0b0110,
+    any: 0b1111,
+    passes: 1,
+    loads: 2,
+    stores: 1,
+    issue: 6,
+    latency: 4,
+    turn: 8,
+    l3: 8 << 20,
+    l3_rate: 19,
+    memory_rate: 7,
+};
 
 impl Target {
     /// 128-bit vectors, 16 registers, no special instruction.
@@ -57,6 +108,7 @@ impl Target {
             dots: Dots::Bytes,
             l1: 32 << 10,
             l2: 512 << 10,
+            core: ZEN4,
         }
     }
 
@@ -70,6 +122,7 @@ impl Target {
             dots: Dots::Words,
             l1: 32 << 10,
             l2: 512 << 10,
+            core: ZEN4,
         }
     }
 
@@ -83,6 +136,7 @@ impl Target {
             dots: Dots::Bytes,
             l1: 32 << 10,
             l2: 1 << 20,
+            core: ZEN4,
         }
     }
 
@@ -96,6 +150,8 @@ impl Target {
             dots: Dots::Bytes,
             l1: 32 << 10,
             l2: 1 << 20,
+            // A vector passes pipes and ports in two halves.
+            core: Core { passes: 2, ..ZEN4 },
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod calibration;
 mod cli;
+mod cost;
 mod data;
 mod differential;
 mod embed;

@@ -6,7 +6,7 @@ use super::draft::DraftCall;
 use super::epilogue::{Outputs, Params, common_table};
 use super::tile;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
-use crate::plan::GridDim;
+use crate::plan::{GridDim, cost};
 use crate::target::Target;
 
 /// Pixels of a tile: enough independent chains to hide the latency of a step.
@@ -29,10 +29,9 @@ impl Lower<'_> {
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
             let most = PIXELS.min(target.registers - 4);
-            let taps = layer.conv.window.kernel[0] * layer.conv.window.kernel[1];
-            for strip in tile::strips(Dot::F32, ow, most, 1, taps) {
-                let kernel = kernel(&target, layer, strip.pixels, valid);
-                let kernel = self.draft.kernel(kernel);
+            let rows = tile::rows(ow, most, |p| cost::kernel(&kernel(&target, layer, p, valid), &target));
+            for strip in tile::strips(ow, tile::least(&rows).0) {
+                let kernel = self.draft.kernel(kernel(&target, layer, strip.pixels, valid));
                 let mut args = vec![
                     layer.x_first().plus(strip.start * sx * x.pixel() + first * lanes * x.esz),
                     table,

@@ -1,11 +1,15 @@
 //! Convolutions: what every way of computing one shares ([`Layer`]), and which way is taken.
 //!
+//! - `cut`: how a dense one is cut.
 //! - `dense`: convolutions and fully connected layers, cut into panels and strips; `kernel` (with `words`): the kernels they call.
 //! - `super::depthwise`, `super::sliding`, `super::channelwise`: one input channel per output channel.
 
+mod cut;
 mod dense;
 mod kernel;
 mod words;
+
+pub(super) use cut::TileCosts;
 
 use super::Lower;
 use super::draft::{At, Place};
@@ -17,7 +21,7 @@ use crate::target::{Dots, Target};
 use std::ops::Range;
 
 /// The inner product of a k-step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Dot {
     /// 4 u8 by 4 i8 into i32.
     U8S8,
@@ -95,7 +99,7 @@ impl Lower<'_> {
     pub(super) fn conv(&mut self, node: &QNode, conv: &QConv) -> Result<()> {
         let layer = self.layer(node, conv)?;
         match (layer.shape.layout, layer.finish) {
-            (WeightLayout::Dense | WeightLayout::Row, _) => self.dense(&layer),
+            (WeightLayout::Dense | WeightLayout::Row, _) => self.dense(&layer)?,
             (WeightLayout::Depthwise, Finish::Requantize { .. }) => self.depthwise(&layer),
             (WeightLayout::Depthwise, Finish::Dequantize { .. } | Finish::Float { .. }) => {
                 self.channelwise(&layer);

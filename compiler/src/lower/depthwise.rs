@@ -12,7 +12,7 @@ use super::tile;
 use super::unpack::{self, Unpack};
 use super::{Layout, Lower};
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg, Regs};
-use crate::plan::GridDim;
+use crate::plan::{GridDim, cost};
 use crate::target::Target;
 use std::ops::Range;
 
@@ -47,9 +47,11 @@ impl Lower<'_> {
                 .collect::<Vec<u8>>();
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
-            for strip in tile::strips(dot, ow, most, 4, window.kernel[0] * window.kernel[1]) {
-                let spec = Spec { target: &target, dot, layer, pixels: strip.pixels, channels: lanes, store };
-                let kernel = self.draft.kernel(spec.kernel());
+            let kernel =
+                |pixels| Spec { target: &target, dot, layer, pixels, channels: lanes, store }.kernel();
+            let rows = tile::rows(ow, most, |pixels| cost::kernel(&kernel(pixels), &target));
+            for strip in tile::strips(ow, tile::least(&rows).0) {
+                let kernel = self.draft.kernel(kernel(strip.pixels));
                 let [sy, sx] = window.strides;
                 let skip = first * chunk;
                 let mut args = vec![

@@ -86,7 +86,7 @@ pub(super) fn magic_bias(bias: u32) -> u32 {
 }
 
 /// How accumulators end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Finish {
     /// i32 → u8.
     Requantize {

@@ -7,6 +7,7 @@
 //! - `batch`: which nodes run for all images of a batch at once.
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
+//! - `choice`: how layers are cut, as data.
 //! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `sliding`, `channelwise`: convolutions.
 //! - `input`: how inputs are given and where they go, quantization; `pixels`: inputs of bytes.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
@@ -14,6 +15,7 @@
 mod batch;
 mod border;
 mod channelwise;
+mod choice;
 mod conv;
 mod depthwise;
 mod draft;
@@ -35,6 +37,8 @@ use crate::error::{Error, Result, Stage};
 use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};
 use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
 use crate::target::Target;
+pub use choice::{Choice, Choices, Tunable};
+use conv::TileCosts;
 use draft::{At, Base, Draft, Place};
 pub use input::inputs;
 use layout::Layout;
@@ -51,11 +55,13 @@ pub struct Options {
     pub keep_values: bool,
     /// How inputs are given.
     pub input: InputFormat,
+    /// How layers are cut, instead of what the cost model chooses.
+    pub choices: Choices,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { batch: 1, keep_values: false, input: InputFormat::default() }
+        Options { batch: 1, keep_values: false, input: InputFormat::default(), choices: Choices::new() }
     }
 }
 
@@ -77,6 +83,11 @@ const ARENA_LIMIT: usize = 1 << 36;
 
 /// Schedules a network for a target. The graph must be valid ([`crate::qgraph::verify`]).
 pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Plan> {
+    tunable(graph, target, options).map(|done| done.0)
+}
+
+/// The same, and which layers can be cut in which other ways.
+pub fn tunable(graph: &QGraph, target: &Target, options: &Options) -> Result<(Plan, Vec<Tunable>)> {
     if options.batch == 0 {
         return Err(Error::new(Stage::Schedule, "batch", "a run must have at least one image"));
     }
@@ -84,7 +95,17 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Pl
     let mut draft = Draft::default();
     let memory = memory::assign(graph, options.batch, options.keep_values, &mut draft);
     let format = options.input;
-    let mut lower = Lower { graph, target, format, draft, memory, time: 0 };
+    let mut lower = Lower {
+        graph,
+        target,
+        format,
+        choices: &options.choices,
+        draft,
+        memory,
+        time: 0,
+        costs: TileCosts::default(),
+        tunables: Vec::new(),
+    };
     lower.stage_inputs();
     let mut tail_steps = None;
     for (k, node) in graph.nodes.iter().enumerate() {
@@ -98,7 +119,8 @@ pub fn schedule(graph: &QGraph, target: &Target, options: &Options) -> Result<Pl
     lower.time = graph.nodes.len();
     lower.copy_outputs();
     let head = tail_steps.unwrap_or(lower.draft.steps.len());
-    lower.finish(options, head, inputs)
+    let tunables = std::mem::take(&mut lower.tunables);
+    Ok((lower.finish(options, head, inputs)?, tunables))
 }
 
 /// The graph being scheduled and what is written so far.
@@ -106,10 +128,14 @@ struct Lower<'a> {
     graph: &'a QGraph,
     target: &'a Target,
     format: InputFormat,
+    choices: &'a Choices,
     draft: Draft,
     memory: Memory,
     /// Number of the node being lowered: the lifetime of its temporary memory.
     time: usize,
+    costs: TileCosts,
+    /// Dense layers so far.
+    tunables: Vec<Tunable>,
 }
 
 impl Lower<'_> {

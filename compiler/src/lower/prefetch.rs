@@ -23,12 +23,16 @@ pub(super) struct Ahead {
     pub(super) row: usize,
 }
 
+impl Ahead {
+    /// Nothing is asked for.
+    pub(super) const NONE: Ahead = Ahead { lines: 0, tile: 0, row: 0 };
+}
+
 /// Plans for a panel of `tiles × rows` calls of `leaves` leaves each, to cover `bytes` that come next.
 pub(super) fn ahead(target: &Target, bytes: usize, leaves: usize, tiles: usize, rows: usize) -> Ahead {
-    let none = Ahead { lines: 0, tile: 0, row: 0 };
     // What the first cache holds anyway needs no help; the interpreter's kernels stay plain.
     if target.isa == Isa::Portable || bytes == 0 {
-        return none;
+        return Ahead::NONE;
     }
     let lines = bytes.div_ceil(LINE).div_ceil(leaves * tiles * rows).min(MOST);
     let call = lines * leaves * LINE;

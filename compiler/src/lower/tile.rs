@@ -33,26 +33,24 @@ pub(super) fn registers(dot: Dot, pixels: usize, vectors: usize) -> usize {
     pixels * vectors + weight_registers(dot, pixels, vectors).max(2) + 1
 }
 
-/// Cuts `blocks` blocks of output channels into panels for maps of `pixels` pixels.
-pub(super) fn panels(target: &Target, blocks: usize, pixels: usize) -> Vec<Panel> {
-    let parts = BLOCK / target.lanes;
-    let most = match pixels {
+/// Most blocks of a panel of maps of `pixels` pixels.
+pub(super) fn most_blocks(target: &Target, pixels: usize) -> usize {
+    let vectors = match pixels {
         // One pixel has no reuse of weights in registers: as many accumulators as hide the latency of a dot.
         1 => (target.registers / 3).max(4),
         // As much of a tile as fills the registers.
         _ if target.registers >= 32 => 4,
         _ => 2,
-    } / parts;
-    let most = most.max(1);
-    let wide = (1..=most.min(blocks)).rev();
-    // Prefer a width that divides: all panels equal. Never below half of what registers allow.
-    let width =
-        wide.clone().find(|w| blocks % w == 0 && 2 * w > most.min(blocks)).unwrap_or(most.min(blocks));
-    let count = blocks / width;
+    };
+    (vectors / (BLOCK / target.lanes)).max(1)
+}
+
+/// Cuts `blocks` blocks of output channels into panels of `width` blocks, the last of which may be smaller.
+pub(super) fn panels(blocks: usize, width: usize) -> Vec<Panel> {
+    let (count, rest) = (blocks / width, blocks % width);
     let mut panels = vec![Panel { block: 0, blocks: width, count }];
-    if blocks % width > 0 {
-        panels.push(Panel { block: count * width, blocks: blocks % width, count: 1 });
-    }
+    panels.push(Panel { block: count * width, blocks: rest, count: 1 });
+    panels.retain(|p| p.blocks * p.count > 0);
     panels
 }
 
@@ -67,25 +65,27 @@ pub(super) struct Strip {
     pub(super) count: usize,
 }
 
-/// Cuts a row of `width` pixels into tiles of at most `most` pixels so that the sum of tile costs is least.
-pub(super) fn strips(dot: Dot, width: usize, most: usize, vectors: usize, steps: usize) -> Vec<Strip> {
-    // Issue slots of a tile: a k-step, an epilogue, a call.
-    let cost = |p: usize| {
-        let step = match dot {
-            // Two products and two sums for every dot, and the splits.
-            Dot::Words => 4 * p * vectors + 2 * p + 3 * vectors,
-            // Dots or loads, whichever is more, never below the latency of a dot chain.
-            Dot::U8S8 | Dot::F32 => (p * vectors).max(p + vectors).max(6),
-        };
-        steps * step + 4 * p * vectors + 12
-    };
-    let total = |p: usize| width / p * cost(p) + if width % p > 0 { cost(width % p) } else { 0 };
-    let best = (1..=most.min(width)).rev().min_by_key(|&p| total(p)).unwrap_or(1);
-    let mut strips = vec![Strip { start: 0, pixels: best, count: width / best }];
-    if width % best > 0 {
-        strips.push(Strip { start: width / best * best, pixels: width % best, count: 1 });
-    }
+/// Cuts a row of `width` pixels into tiles of `pixels`, the last of which may be smaller.
+pub(super) fn strips(width: usize, pixels: usize) -> Vec<Strip> {
+    let (count, rest) = (width / pixels, width % pixels);
+    let mut strips = vec![Strip { start: 0, pixels, count }];
+    strips.push(Strip { start: width - rest, pixels: rest, count: 1 });
+    strips.retain(|s| s.pixels * s.count > 0);
     strips
+}
+
+/// The sizes of tiles that may cut a row of `width` pixels, largest first, with the cost of the row, given that of a tile of some pixels.
+pub(super) fn rows(width: usize, most: usize, mut tile: impl FnMut(usize) -> f64) -> Vec<(usize, f64)> {
+    let most = most.min(width);
+    // More than twice as many tiles as needed are never worth it.
+    let sizes = (most.div_ceil(2)..=most).rev();
+    sizes.map(|p| (p, strips(width, p).iter().map(|s| s.count as f64 * tile(s.pixels)).sum())).collect()
+}
+
+/// The tile of least cost, and that; of several the first.
+pub(super) fn least(rows: &[(usize, f64)]) -> (usize, f64) {
+    let first = rows[0];
+    rows.iter().fold(first, |best, &r| if r.1 < best.1 { r } else { best })
 }
 
 /// Most pixels a tile of `vectors` vectors may have.
@@ -109,46 +109,54 @@ mod tests {
 
     #[test]
     fn cuts_cover_everything_once() {
-        let both = |t| [true, false].map(|integer| (Dot::of(&t, integer), t.clone()));
-        for (dot, target) in Target::ALL.into_iter().flat_map(both) {
-            for blocks in 1..70 {
-                for pixels in [1, 49] {
-                    let mut next = 0;
-                    for p in panels(&target, blocks, pixels) {
-                        assert_eq!(p.block, next);
-                        next += p.blocks * p.count;
-                        let v = p.blocks * (BLOCK / target.lanes);
-                        assert!(
-                            registers(dot, 1, v) <= target.registers,
-                            "{blocks} blocks, {dot:?}, {target}"
-                        );
-                    }
-                    assert_eq!(next, blocks);
-                }
-            }
-            for width in 1..120 {
-                let most = most_pixels(&target, dot, 4);
+        for all in 1..70 {
+            for one in 1..=all {
                 let mut next = 0;
-                for s in strips(dot, width, most, 4, 16) {
+                for p in panels(all, one) {
+                    assert_eq!(p.block, next);
+                    next += p.blocks * p.count;
+                }
+                assert_eq!(next, all);
+                let mut next = 0;
+                for s in strips(all, one) {
                     assert_eq!(s.start, next);
-                    assert!(s.pixels <= most);
                     next += s.pixels * s.count;
                 }
-                assert_eq!(next, width);
+                assert_eq!(next, all);
             }
         }
     }
 
     #[test]
+    fn every_panel_fits_the_registers() {
+        let both = |t| [true, false].map(|integer| (Dot::of(&t, integer), t.clone()));
+        for (dot, target) in Target::ALL.into_iter().flat_map(both) {
+            for pixels in [1, 49] {
+                let vectors = most_blocks(&target, pixels) * (BLOCK / target.lanes);
+                assert!((1..=vectors).all(|v| registers(dot, 1, v) <= target.registers), "{dot:?}, {target}");
+                assert!(registers(dot, most_pixels(&target, dot, vectors), vectors) <= target.registers);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_cost_what_their_tiles_do_and_the_largest_of_equals_is_taken() {
+        let rows = rows(13, 7, |p| 10.0 + p as f64);
+        assert_eq!(rows, [(7, 33.0), (6, 43.0), (5, 43.0), (4, 53.0)]);
+        assert_eq!(least(&rows), (7, 33.0));
+        assert_eq!(least(&super::rows(12, 8, |_| 1.0)), (8, 2.0));
+    }
+
+    #[test]
     fn the_avx512_tile_is_seven_by_four() {
-        assert_eq!(most_pixels(&Target::avx512vnni(), Dot::U8S8, 4), 7);
-        assert_eq!(strips(Dot::U8S8, 56, 7, 4, 16), [Strip { start: 0, pixels: 7, count: 8 }]);
+        let avx512 = Target::avx512vnni();
+        assert_eq!((most_blocks(&avx512, 49), most_pixels(&avx512, Dot::U8S8, 4)), (4, 7));
     }
 
     #[test]
     fn the_avx2_tile_is_six_by_two() {
         let avx2 = Target::avx2();
-        assert_eq!(panels(&avx2, 4, 196), [Panel { block: 0, blocks: 1, count: 4 }]);
+        assert_eq!(most_blocks(&avx2, 196), 1);
         assert_eq!([Dot::Words, Dot::F32].map(|dot| most_pixels(&avx2, dot, 2)), [6, 6]);
     }
 }

@@ -62,8 +62,6 @@ pub(super) struct Reach {
     writes: Vec<Accesses>,
     /// Reads and writes.
     touches: Vec<Accesses>,
-    /// About how many cycles a call takes.
-    pub(super) cost: u64,
 }
 
 /// What happens to the bytes of an area.
@@ -78,27 +76,17 @@ impl Reach {
     pub(super) fn of(kernel: &Kernel) -> Reach {
         let mut found: Vec<[Vec<Access>; 2]> = vec![Default::default(); kernel.params.len()];
         let mut open: Vec<(usize, Vec<(ParamId, i64)>)> = Vec::new();
-        let (mut cost, mut trips) = (0u64, vec![1u64]);
         for stmt in expand(kernel).body {
             match stmt {
-                FlatStmt::Begin { extent, advance } => {
-                    trips.push(trips[trips.len() - 1].saturating_mul(extent as u64));
-                    open.push((extent, advance));
-                }
-                FlatStmt::End => {
-                    trips.pop();
-                    open.pop();
-                }
+                FlatStmt::Begin { extent, advance } => open.push((extent, advance)),
+                FlatStmt::End => drop(open.pop()),
                 FlatStmt::Op(instr) => {
-                    let mut slots = 1;
                     for part in instr.parts(kernel.lanes).1 {
                         let (&(param, at), bytes, written) = match part {
                             Part::Store(a, bytes) => (a, bytes, true),
                             Part::Load(a, bytes) => (a, bytes, false),
                             Part::Def(_) | Part::Use(_) | Part::Hint(_) | Part::Imm(_) => continue,
                         };
-                        // Copies and look-ups take their time by the vector.
-                        slots = slots.max(bytes / (4 * kernel.lanes));
                         let by = |a: &[(ParamId, i64)]| a.iter().find(|a| a.0 == param).map_or(0, |a| a.1);
                         let loops = open.iter().map(|(n, a)| (i128::from(by(a)), *n as i128));
                         let loops: Vec<_> = loops.filter(|l| l.0 != 0 && l.1 > 1).collect();
@@ -109,13 +97,12 @@ impl Reach {
                         }
                         found[param][1].push(access);
                     }
-                    cost = cost.saturating_add(trips[trips.len() - 1].saturating_mul(slots as u64));
                 }
             }
         }
         let (writes, touches) =
             found.into_iter().map(|[w, t]| (Accesses::new(w), Accesses::new(t))).collect();
-        Reach { writes, touches, cost }
+        Reach { writes, touches }
     }
 
     /// What a call of this kernel does to memory through a parameter; `None` if nothing.
@@ -192,6 +179,19 @@ impl Area<'_> {
     /// Bytes from the first to the last.
     pub(super) fn len(&self) -> usize {
         (self.hull.1 - self.hull.0) as usize
+    }
+
+    /// The first byte, and the one behind the last.
+    pub(super) fn hull(&self) -> (i128, i128) {
+        self.hull
+    }
+
+    /// Bytes that are touched, if no two iterations touch the same; never more than [`Area::len`].
+    pub(super) fn bytes(&self) -> i128 {
+        let times =
+            |from: i128, loops: &[(i128, i128)]| loops.iter().fold(from, |n, l| n.saturating_mul(l.1));
+        let each = self.accesses.iter().map(|a| times(a.end - a.start, &a.loops));
+        times(each.fold(0, i128::saturating_add), &self.grid).min(self.hull.1 - self.hull.0)
     }
 
     /// Whether two areas have no byte in common.

@@ -5,12 +5,14 @@
 //! The verifier proves every access of every call in bounds. Plans know kernels and memory, not operators.
 //!
 //! - [`verify`]: the proof; `area`: what calls touch, and when that is apart.
+//! - [`cost`]: what kernels and steps are expected to take.
 //! - [`split`]: which thread does what, if several run a plan.
 //! - [`interp`]: runs a plan with the kernel interpreter, on any machine, for any target.
 //! - `print`: its text.
 //! - `read`: values out of the arena, where a [`Place`] says.
 
 mod area;
+pub mod cost;
 pub mod interp;
 mod print;
 mod read;

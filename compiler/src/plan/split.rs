@@ -20,7 +20,7 @@ mod check;
 mod cut;
 
 use super::area::{Area, Deed, Reach};
-use super::{Call, Plan, Space, Work};
+use super::{Plan, Space, Work, cost};
 
 /// Steps of fewer cycles stay on one thread: about what it takes two threads to meet.
 const LEAST: u64 = 4000;
@@ -81,6 +81,7 @@ impl Split {
             return Split::whole(plan);
         }
         let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
+        let cycles: Vec<f64> = plan.kernels.iter().map(|k| cost::kernel(k, &plan.target)).collect();
         let mut tasks = vec![Tasks::default(); threads];
         // What each thread has done since the last barrier.
         let mut done: Vec<Deeds> = (0..threads).map(|_| Deeds::default()).collect();
@@ -98,9 +99,10 @@ impl Split {
                 done.iter_mut().for_each(|d| *d = Deeds::default());
             }
             let parts = match &s.work {
-                Work::Kernels(calls) => {
-                    cut::cut(calls, &reach, threads, least).into_iter().map(Work::Kernels).collect()
-                }
+                Work::Kernels(calls) => cut::cut(calls, &reach, &cycles, threads, least as f64)
+                    .into_iter()
+                    .map(Work::Kernels)
+                    .collect(),
                 Work::Function(_) => vec![s.work.clone()],
             };
             let deeds: Vec<Deeds> = parts.iter().map(|work| Deeds::of(work, &reach)).collect();
@@ -180,9 +182,4 @@ fn shared(area: &Area) -> bool {
         Space::Arena | Space::Carried | Space::Output(_) => true,
         Space::Weights | Space::Consts | Space::Input(_) => false,
     }
-}
-
-/// Cycles of a call.
-fn cost(call: &Call, reach: &[Reach]) -> u64 {
-    call.grid.iter().fold(reach[call.kernel].cost, |n, d| n.saturating_mul(d.extent as u64))
 }

@@ -272,7 +272,9 @@ fn bench_profiles_every_step() {
     }
     let dir = digits("profile");
     let text = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile --perf-map").works();
-    for word in ["% of run", "GMAC/s", "conv  [conv_u8s8_", "sum of the steps", "images/s"] {
+    for word in
+        ["% of run", "GMAC/s", "predicted", "constants", "conv  [conv_u8s8_", "sum of the steps", "images/s"]
+    {
         assert!(text.contains(word), "no {word}: {text}");
     }
     qgraph(dir.path(), "bench digits.qgraph --perf-map").refuses(&["--profile"]);
@@ -281,6 +283,13 @@ fn bench_profiles_every_step() {
     assert!(layers.len() > 8, "{rows}");
     let total: f64 = layers.iter().map(|l| l["us"].as_f64().unwrap()).sum();
     assert!(total > 0.0 && layers.iter().any(|l| l["macs"].as_u64().unwrap() > 0), "{rows}");
+    for layer in layers {
+        let bytes = layer["activation_bytes"].as_u64().unwrap();
+        assert!(layer["predicted_us"].as_f64().unwrap() > 0.0 && bytes > 0, "{layer}");
+        assert!(layer["constant_bytes"].as_u64().unwrap() > 0 || layer["macs"] == 0, "{layer}");
+    }
+    let line = text.lines().find(|l| l.starts_with("cost model: median error")).expect("a judgement");
+    assert!(line.contains("worst") && line.contains("rank correlation"), "{line}");
 }
 
 #[test]

@@ -154,8 +154,8 @@ pub(crate) fn main(args: &Args) -> Done {
         let found = graph(&model, mode).and_then(|graph| {
             let speed = measure(&graph, engine, &target, &options, threads, args.iters)?;
             let plan = || pipeline::schedule(&graph, &target, &options);
-            let profile =
-                args.profile.then(|| profile::measure(plan()?, speed.runs, args.perf_map)).transpose()?;
+            let profile = |p: Peak| profile::measure(plan()?, speed.runs, p.clock, args.perf_map);
+            let profile = peak.filter(|_| args.profile).map(profile).transpose()?;
             Ok((mode, speed, profile))
         });
         rows.push(found.map_err(about(&args.model))?);

@@ -2,7 +2,7 @@
 
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand};
-use qgraph_compiler::plan::{Call, Plan, Ptr, Space, Step, Work};
+use qgraph_compiler::plan::{Call, Plan, Ptr, Space, Step, Work, cost};
 use qgraph_compiler::runner::{Engine, compile};
 use qgraph_compiler::target::{Dots, Target};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(crate) struct Peak {
     pub(crate) int8: f64,
     /// f32 fused multiply-adds.
     pub(crate) float: f64,
+    /// Cycles per second, as the cost model counts them: the loop of dots takes what it predicts.
+    pub(crate) clock: f64,
 }
 
 /// Measures both peaks; `None` where there is no machine code to measure with.
@@ -29,11 +31,14 @@ pub(crate) fn measure(target: &Target) -> Option<Peak> {
     if Engine::best(target) != Engine::Jit {
         return None;
     }
-    Some(Peak { int8: rate(target, true)?, float: rate(target, false)? })
+    let ((int8, clock), (float, _)) = (rates(target, true)?, rates(target, false)?);
+    Some(Peak { int8, float, clock })
 }
 
-fn rate(target: &Target, integer: bool) -> Option<f64> {
+/// Multiply-accumulates and cycles per second.
+fn rates(target: &Target, integer: bool) -> Option<(f64, f64)> {
     let plan = plan(target, integer);
+    let cycles = cost::kernel(&plan.kernels[0], target);
     let model = compile(Arc::new(plan), Engine::Jit, 1).ok()?;
     let mut arena = Bytes::zeroed(model.arena_bytes());
     let mut best = f64::INFINITY;
@@ -47,7 +52,7 @@ fn rate(target: &Target, integer: bool) -> Option<f64> {
         (true, Dots::Words) => 2 * target.lanes,
         (false, _) => target.lanes,
     };
-    Some((TURNS * chains(target) * per_dot) as f64 / best)
+    Some(((TURNS * chains(target) * per_dot) as f64 / best, cycles / best))
 }
 
 /// Accumulators of the measured loop; one register holds the operand.

@@ -1,8 +1,9 @@
-//! `qgraph bench --profile`: where the time of an image goes, step by step, beside what the core could do at most.
+//! `qgraph bench --profile`: where the time of an image goes, step by step, beside what the core could do at most and what the cost model
+//! predicts.
 
 use crate::bench::Buffers;
 use qgraph_compiler::jit::{Jit, Options};
-use qgraph_compiler::plan::{Plan, Work};
+use qgraph_compiler::plan::{Plan, Work, cost};
 use qgraph_compiler::{Error, Result, Stage};
 use qgraph_runtime::Model;
 use std::sync::Arc;
@@ -17,23 +18,47 @@ pub(crate) struct Row {
     pub(crate) kernels: Vec<String>,
     /// Microseconds per image: the median over the runs.
     pub(crate) us: f64,
+    /// The same as the cost model predicts.
+    pub(crate) predicted: f64,
     /// Multiply-accumulates of an image.
     pub(crate) macs: u64,
+    /// Bytes of weights and tables, and of activations read and written, for an image.
+    pub(crate) constants: usize,
+    pub(crate) activations: usize,
 }
 
 impl Row {
     /// For programs.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let Row { layer, what, kernels, us, macs } = self;
-        serde_json::json!({ "layer": layer, "what": what, "kernels": kernels, "us": us, "macs": macs })
+        let Row { layer, what, kernels, us, predicted, macs, constants, activations } = self;
+        serde_json::json!({
+            "layer": layer,
+            "what": what,
+            "kernels": kernels,
+            "us": us,
+            "predicted_us": predicted,
+            "macs": macs,
+            "constant_bytes": constants,
+            "activation_bytes": activations,
+        })
+    }
+
+    /// How many times as long as predicted.
+    fn ratio(&self) -> f64 {
+        self.us / self.predicted.max(1e-3)
     }
 }
 
 /// Runs before those that count.
 const WARM: usize = 3;
 
-/// Measures every step of a plan on one thread, over `runs` runs. With `perf_map`, `perf` finds the names of the kernels meanwhile.
-pub(crate) fn measure(plan: Plan, runs: usize, perf_map: bool) -> Result<Vec<Row>> {
+/// Steps of a smaller part of the time are left out where the cost model is judged.
+const OF_NOTE: f64 = 0.005;
+
+/// Measures every step of a plan on one thread, over `runs` runs, on a core of `clock` cycles per second. With `perf_map`, `perf` finds the names
+/// of the kernels meanwhile.
+pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, perf_map: bool) -> Result<Vec<Row>> {
+    let costs = cost::steps(&plan);
     let plan = Arc::new(plan);
     let options = Options { profile: true, perf_map, ..Options::default() };
     let jit = Jit::compile(Arc::clone(&plan), &options)?;
@@ -44,13 +69,13 @@ pub(crate) fn measure(plan: Plan, runs: usize, perf_map: bool) -> Result<Vec<Row
     }
     jit.take_cycles();
     let mut cycles: Vec<Vec<u64>> = vec![Vec::with_capacity(runs); plan.steps.len()];
-    let start = (Instant::now(), clock());
+    let start = (Instant::now(), time_stamp());
     for _ in 0..runs {
         run()?;
         let taken = jit.take_cycles().unwrap_or_default();
         cycles.iter_mut().zip(taken).for_each(|(all, c)| all.push(c));
     }
-    let ticks_per_us = (clock() - start.1) as f64 / start.0.elapsed().as_micros().max(1) as f64;
+    let ticks_per_us = (time_stamp() - start.1) as f64 / start.0.elapsed().as_micros().max(1) as f64;
     if ticks_per_us <= 0.0 {
         return Err(Error::new(Stage::Run, "--profile", "this CPU's time stamp counter stands still"));
     }
@@ -62,14 +87,23 @@ pub(crate) fn measure(plan: Plan, runs: usize, perf_map: bool) -> Result<Vec<Row
         };
         kernels.dedup();
         let us = cycles[cycles.len() / 2] as f64 / ticks_per_us / plan.batch as f64;
-        let macs = step.macs / plan.images(i) as u64;
-        Row { layer: step.layer.clone(), what: step.what, kernels, us, macs }
+        let (cost, images) = (costs[i], plan.images(i));
+        Row {
+            layer: step.layer.clone(),
+            what: step.what,
+            kernels,
+            us,
+            predicted: 1e6 * cost.cycles / clock / images as f64,
+            macs: step.macs / images as u64,
+            constants: cost.constants / images,
+            activations: (cost.read + cost.written) / images,
+        }
     });
     Ok(rows.collect())
 }
 
 /// Time stamp counter.
-fn clock() -> u64 {
+fn time_stamp() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 CPU has the instruction, and it touches no memory.
     unsafe {
@@ -82,7 +116,9 @@ fn clock() -> u64 {
 /// The rows as a table; `peak` in multiply-accumulates per second.
 pub(crate) fn table(rows: &[Row], peak: Option<f64>) -> String {
     let total: f64 = rows.iter().map(|r| r.us).sum();
-    let mut text = String::from("      us  % of run   GMAC/s  % of peak  layer: what  [kernels]\n");
+    let mut text = String::from(
+        "      us  predicted  % of run   GMAC/s  % of peak  constants  activations  layer: what  [kernels]\n",
+    );
     for r in rows {
         let rate = r.macs as f64 / r.us.max(1e-3) / 1e3;
         let (rate, percent) = match r.macs {
@@ -90,8 +126,42 @@ pub(crate) fn table(rows: &[Row], peak: Option<f64>) -> String {
             _ => (format!("{rate:.1}"), peak.map_or("-".into(), |p| format!("{:.1}", 1e11 * rate / p))),
         };
         let (share, kernels) = (100.0 * r.us / total, r.kernels.join(" "));
-        text += &format!("{:>8.1} {share:>9.1} {rate:>8} {percent:>10}  ", r.us);
+        text += &format!("{:>8.1} {:>10.1} {share:>9.1} {rate:>8} {percent:>10} ", r.us, r.predicted);
+        text += &format!("{:>10} {:>12}  ", r.constants, r.activations);
         text += &format!("{}: {}  [{kernels}]\n", r.layer, r.what);
     }
-    text + &format!("{total:>8.1}     100.0  sum of the steps\n")
+    let predicted: f64 = rows.iter().map(|r| r.predicted).sum();
+    text += &format!("{total:>8.1} {predicted:>10.1}     100.0  sum of the steps\n");
+    text + &judgement(rows, total)
+}
+
+/// How well the cost model does, in a line.
+fn judgement(rows: &[Row], total: f64) -> String {
+    let mut rows: Vec<&Row> = rows.iter().filter(|r| r.us >= OF_NOTE * total).collect();
+    let error = |r: &Row| r.ratio().max(1.0 / r.ratio());
+    rows.sort_by(|a, b| error(a).total_cmp(&error(b)));
+    let (Some(middle), Some(worst)) = (rows.get(rows.len() / 2), rows.last()) else { return String::new() };
+    let (middle, rank) = (100.0 * (error(middle) - 1.0), rank_correlation(&rows));
+    format!(
+        "cost model: median error {middle:.1} %, worst {:.2} x predicted ({}: {}), rank correlation {rank:.3}, over {} steps of at least {} % of the time\n",
+        worst.ratio(),
+        worst.layer,
+        worst.what,
+        rows.len(),
+        100.0 * OF_NOTE,
+    )
+}
+
+/// Spearman's, of measured and predicted times.
+fn rank_correlation(rows: &[&Row]) -> f64 {
+    let ranks = |time: &dyn Fn(&Row) -> f64| -> Vec<f64> {
+        let rank = |r: &&Row| rows.iter().filter(|o| time(o) < time(r)).count() as f64;
+        let ties = |r: &&Row| rows.iter().filter(|o| time(o) == time(r)).count() as f64;
+        rows.iter().map(|r| rank(r) + (ties(r) - 1.0) / 2.0).collect()
+    };
+    let (a, b) = (ranks(&|r| r.us), ranks(&|r| r.predicted));
+    let mean = (rows.len() as f64 - 1.0) / 2.0;
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    let scale = (dot(&a, &a) * dot(&b, &b)).sqrt();
+    if scale > 0.0 { dot(&a, &b) / scale } else { 1.0 }
 }

@@ -3,18 +3,22 @@
 //! Kernel rows, columns and channels are loops with constant strides, merged where memory is contiguous, so padding (the halo of the
 //! input) needs no case of its own. What kernels do is in `kernel`.
 
+use super::cut::Extents;
 use super::kernel::{KLoop, Spec, leaves};
 use super::{Dot, Layer};
+use crate::error::{Error, Result, Stage};
+use crate::lower::choice::Tunable;
 use crate::lower::draft::{At, DraftCall};
 use crate::lower::epilogue::common_table;
-use crate::lower::tile::{self, Panel, Strip};
-use crate::lower::{Layout, Lower, prefetch};
+use crate::lower::prefetch::{self, Ahead};
+use crate::lower::tile::{Panel, Strip};
+use crate::lower::{Layout, Lower};
 use crate::plan::GridDim;
 use crate::qgraph::layout::{BLOCK, WeightLayout, WeightShape};
 
 impl Lower<'_> {
     /// Splits one convolution into panels of output channels and strips of pixels; one kernel each.
-    pub(super) fn dense(&mut self, layer: &Layer) {
+    pub(super) fn dense(&mut self, layer: &Layer) -> Result<()> {
         let target = self.target.clone();
         let (shape, window) = (&layer.shape, &layer.conv.window);
         let (x, y) = (&layer.x.layout, &layer.y.layout);
@@ -53,43 +57,52 @@ impl Lower<'_> {
         let out = layer.finish.output_size();
         let common_at = common_table(&target, &mut self.draft, &layer.common);
         let weights = self.weights(layer.conv.weight);
+        let spec = |pixels: usize, channels: usize, ahead: Ahead| Spec {
+            target: &target,
+            dot,
+            finish: layer.finish,
+            k: &k,
+            pixels,
+            vectors: channels.div_ceil(target.lanes),
+            channels,
+            store: if shape.groups == 1 && out == 1 && x_padded(y, shape.co) {
+                channels.next_multiple_of(16)
+            } else {
+                channels
+            },
+            block_bytes,
+            x_step: step(x, window.strides[1]),
+            y_step: step(y, 1),
+            r_step: layer.r.as_ref().map_or(0, |r| step(&r.layout, 1)),
+            ahead,
+        };
+        let all = Extents { dot, blocks, rows, width };
+        let mut tile =
+            |pixels: usize, blocks: usize| self.costs.of(&spec(pixels, blocks * BLOCK, Ahead::NONE));
         // Small weights stay in the first caches while pixels pass; large ones are walked once per panel.
         let weights_first = blocks * block_bytes > target.l2 / 2;
+        let ways = all.ways(&target, weights_first, &mut tile);
+        let key = all.key(layer, &k);
+        let choice = match self.choices.get(&key) {
+            None => ways[0],
+            Some(choice) => all
+                .check(&target, *choice)
+                .map_err(|why| Error::new(Stage::Schedule, &layer.node.name, why))?,
+        };
+        let weights_first = choice.weights_first;
+        let cut = all.cut(&target, choice, &mut tile);
+        self.tunables.push(Tunable { layer: layer.node.name.clone(), key, candidates: ways });
         // Where weights are walked once, each panel asks for the next; else the layer asks for the next layer's first ones.
         let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
         let weights_after = after.min(target.l2 / 4);
         let mut calls = Vec::new();
-        for panel in tile::panels(&target, blocks, rows * width) {
-            let vectors = panel.blocks * BLOCK / target.lanes;
-            let most = tile::most_pixels(&target, dot, vectors);
-            for strip in tile::strips(dot, width, most, vectors, taps * steps) {
+        for (panel, strips) in cut {
+            for strip in strips {
                 for part in split_tail(shape, panel) {
                     let channels = (part.blocks * BLOCK).min(shape.co - part.block * BLOCK);
-                    let spec = Spec {
-                        target: &target,
-                        dot,
-                        finish: layer.finish,
-                        k: &k,
-                        pixels: strip.pixels,
-                        vectors: channels.div_ceil(target.lanes),
-                        channels,
-                        store: if shape.groups == 1 && out == 1 && x_padded(y, shape.co) {
-                            channels.next_multiple_of(16)
-                        } else {
-                            channels
-                        },
-                        block_bytes,
-                        x_step: step(x, window.strides[1]),
-                        y_step: step(y, 1),
-                        r_step: layer.r.as_ref().map_or(0, |r| step(&r.layout, 1)),
-                        ahead: prefetch::ahead(
-                            &target,
-                            if weights_first { part.blocks * block_bytes } else { weights_after },
-                            leaves(&k),
-                            strip.count,
-                            rows,
-                        ),
-                    };
+                    let bytes = if weights_first { part.blocks * block_bytes } else { weights_after };
+                    let ahead = prefetch::ahead(&target, bytes, leaves(&k), strip.count, rows);
+                    let spec = spec(strip.pixels, channels, ahead);
                     let kernel = self.draft.kernel(spec.kernel());
                     calls.push(self.dense_call(
                         layer,
@@ -106,6 +119,7 @@ impl Lower<'_> {
             }
         }
         self.draft.step(&layer.node.name, "conv", layer.macs, calls);
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -1,27 +1,34 @@
 //! Cutting the calls of one step.
 
-use super::cost;
 use crate::plan::area::{Deed, Reach};
+use crate::plan::cost;
 use crate::plan::{Call, Space};
 
 /// A coarser cut is taken if its slowest thread is slower by at most one part in so many.
 const CLOSE: f64 = 64.0;
 
-/// The calls of a step, shared among threads if they take `least` cycles.
-pub(super) fn cut(calls: &[Call], reach: &[Reach], threads: usize, least: u64) -> Vec<Vec<Call>> {
+/// The calls of a step, shared among threads if they take `least` cycles. `cycles`: of a call of each kernel.
+pub(super) fn cut(
+    calls: &[Call],
+    reach: &[Reach],
+    cycles: &[f64],
+    threads: usize,
+    least: f64,
+) -> Vec<Vec<Call>> {
     let mut parts = vec![Vec::new(); threads];
-    let total = calls.iter().fold(0u64, |n, c| n.saturating_add(cost(c, reach)));
+    let cost = |call: &Call| cost::call(call, cycles);
+    let total: f64 = calls.iter().map(cost).sum();
     if total < least || !independent(calls, reach) {
         parts[0] = calls.to_vec();
         return parts;
     }
     let mut order: Vec<&Call> = calls.iter().collect();
-    order.sort_by_key(|c| std::cmp::Reverse(cost(c, reach)));
+    order.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
     let constants_first = constants_outweigh(order[0], &reach[order[0].kernel]);
     let mut load = vec![0.0; threads];
     for call in order {
         let axes = axes(call, &reach[call.kernel], constants_first);
-        let cost = cost(call, reach) as f64;
+        let cost = cost(call);
         let cuts: Vec<Cut> =
             (0..=axes.len()).map(|depth| Cut::new(call, &axes[..depth], cost, &load)).collect();
         let best = cuts.iter().map(Cut::slowest).fold(f64::INFINITY, f64::min);

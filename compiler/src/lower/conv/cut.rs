@@ -1,0 +1,128 @@
+//! How a dense layer is cut: which panels and strips, by the cost model or by the caller's choice.
+
+use super::kernel::{KLoop, Spec};
+use super::{Dot, Layer};
+use crate::lower::choice::Choice;
+use crate::lower::epilogue::Finish;
+use crate::lower::tile::{self, Panel, Strip};
+use crate::plan::cost;
+use crate::qgraph::layout::BLOCK;
+use crate::target::Target;
+use std::collections::HashMap;
+
+/// Most ways of cutting a layer that are offered to be timed.
+const OFFERED: usize = 6;
+/// Ways that are predicted to take so many times what the best takes are not.
+const HOPELESS: f64 = 1.25;
+
+/// What is cut.
+pub(super) struct Extents {
+    pub(super) dot: Dot,
+    /// Blocks of output channels of a group.
+    pub(super) blocks: usize,
+    /// Rows of pixels, and pixels of a row.
+    pub(super) rows: usize,
+    pub(super) width: usize,
+}
+
+/// The cycles of a tile of some pixels by some blocks.
+type TileCost<'a> = &'a mut dyn FnMut(usize, usize) -> f64;
+
+impl Extents {
+    fn most_blocks(&self, target: &Target) -> usize {
+        tile::most_blocks(target, self.rows * self.width).min(self.blocks)
+    }
+
+    fn most_pixels(&self, target: &Target, blocks: usize) -> usize {
+        tile::most_pixels(target, self.dot, blocks * (BLOCK / target.lanes)).min(self.width)
+    }
+
+    /// The tiles of a row that a panel of `blocks` blocks may have, and what the row costs.
+    fn rows(&self, target: &Target, blocks: usize, tile: TileCost) -> Vec<(usize, f64)> {
+        tile::rows(self.width, self.most_pixels(target, blocks), |pixels| tile(pixels, blocks))
+    }
+
+    /// Ways to cut, the cheapest first; of equal ones the largest tile. `weights_first`: the nest that is likely better.
+    pub(super) fn ways(&self, target: &Target, weights_first: bool, tile: TileCost) -> Vec<Choice> {
+        let mut ways = Vec::new();
+        for blocks in (1..=self.most_blocks(target)).rev() {
+            let rest = match self.blocks % blocks {
+                0 => 0.0,
+                rest => tile::least(&self.rows(target, rest, tile)).1,
+            };
+            for (pixels, row) in self.rows(target, blocks, tile) {
+                let cost = (self.blocks / blocks) as f64 * row + rest;
+                ways.push((Choice { blocks, pixels, weights_first }, cost));
+            }
+        }
+        ways.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let bound = HOPELESS * ways[0].1;
+        let mut ways: Vec<Choice> = ways.into_iter().take_while(|w| w.1 <= bound).map(|w| w.0).collect();
+        ways.truncate(OFFERED);
+        // The other nest, which is another only if both loops turn.
+        if self.blocks > ways[0].blocks && self.rows * self.width > ways[0].pixels {
+            ways.push(Choice { weights_first: !weights_first, ..ways[0] });
+        }
+        ways
+    }
+
+    /// A choice that fits, or why it does not.
+    pub(super) fn check(&self, target: &Target, choice: Choice) -> Result<Choice, String> {
+        let fits = (1..=self.most_blocks(target)).contains(&choice.blocks)
+            && (1..=self.most_pixels(target, choice.blocks)).contains(&choice.pixels);
+        let Choice { blocks, pixels, .. } = choice;
+        if fits {
+            return Ok(choice);
+        }
+        Err(format!(
+            "a tile of {pixels} pixels by {blocks} blocks of channels does not fit {target}: tune again"
+        ))
+    }
+
+    /// The panels and strips of a choice. Where the last panel is smaller the cost model chooses its strips.
+    pub(super) fn cut(&self, target: &Target, choice: Choice, tile: TileCost) -> Vec<(Panel, Vec<Strip>)> {
+        let strips = |panel: Panel| {
+            let pixels = if panel.blocks == choice.blocks {
+                choice.pixels
+            } else {
+                tile::least(&self.rows(target, panel.blocks, tile)).0
+            };
+            (panel, tile::strips(self.width, pixels))
+        };
+        tile::panels(self.blocks, choice.blocks).into_iter().map(strips).collect()
+    }
+
+    /// What a choice for a layer depends on, as text.
+    pub(super) fn key(&self, layer: &Layer, k: &[KLoop]) -> String {
+        let (x, y) = (&layer.x.layout, &layer.y.layout);
+        let k: Vec<String> = k.iter().map(|l| format!("{}:{}", l.extent, l.x)).collect();
+        format!(
+            "{:?} images {} groups {} blocks {} pixels {}x{} from {}:{} k {} to {}:{} {:?}",
+            self.dot,
+            x.shape[0],
+            layer.shape.groups,
+            self.blocks,
+            self.rows,
+            self.width,
+            x.row(),
+            x.pixel(),
+            k.join(","),
+            y.row(),
+            y.pixel(),
+            layer.finish,
+        )
+    }
+}
+
+/// Costs of tiles by what they depend on.
+#[derive(Default)]
+pub(in crate::lower) struct TileCosts(HashMap<(Dot, Finish, Vec<usize>, [usize; 2]), f64>);
+
+impl TileCosts {
+    /// Of a kernel, but for what it asks for ahead and the strides of its loops, which cost nothing here.
+    pub(super) fn of(&mut self, spec: &Spec) -> f64 {
+        let k = spec.k.iter().map(|l| l.extent).collect();
+        let key = (spec.dot, spec.finish, k, [spec.pixels, spec.vectors]);
+        *self.0.entry(key).or_insert_with(|| cost::kernel(&spec.kernel(), spec.target))
+    }
+}
