@@ -38,5 +38,7 @@ pub mod runner;
 #[cfg(feature = "rust")]
 pub mod rust;
 pub mod target;
+#[cfg(feature = "jit")]
+pub mod tune;
 
 pub use error::{Error, Problem, Result, Stage};

@@ -20,6 +20,30 @@ pub fn avx512_vbmi() -> bool {
     features().avx512_vbmi
 }
 
+/// Which CPU this is: nothing is known without `cpuid`.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn identity() -> ([u8; 48], u32) {
+    ([0; 48], 0)
+}
+
+/// Which CPU this is: the text that its maker gave it, padded with zeros, and its family, model and stepping, as `cpuid` has them.
+#[cfg(target_arch = "x86_64")]
+pub fn identity() -> ([u8; 48], u32) {
+    use core::arch::x86_64::__cpuid;
+    /// The first of three leaves.
+    const BRAND: u32 = 0x8000_0002;
+    let mut brand = [0; 48];
+    if __cpuid(0x8000_0000).eax >= BRAND + 2 {
+        for (leaf, part) in (BRAND..).zip(brand.chunks_exact_mut(16)) {
+            let r = __cpuid(leaf);
+            for (word, bytes) in [r.eax, r.ebx, r.ecx, r.edx].into_iter().zip(part.chunks_exact_mut(4)) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+    }
+    (brand, __cpuid(1).eax)
+}
+
 /// What is usable; each implies what its function above says it is on top of.
 #[derive(Default)]
 struct Features {

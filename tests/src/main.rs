@@ -22,3 +22,4 @@ mod rust_backend;
 mod support;
 mod threads;
 mod tidy;
+mod tune;

@@ -8,7 +8,7 @@
 //! - `codes`: instructions in the encodings of the targets;
 //! - `pointers`: how pointer registers move with loops and grids;
 //! - `steps` (with `frame`, `context`): the entry functions that walk the plan;
-//! - `asm`: bytes; `memory`: pages; `disasm`: listings; `text`: what an assembler takes.
+//! - `asm`: bytes; `memory`: pages; `disasm`: listings; `text`: what an assembler takes; `jitdump`: names and code for `perf`.
 //!
 //! All encoding is iced's, in one pass; dynasmrt provides executable memory. Generated code refers to
 //! nothing by absolute address.
@@ -21,6 +21,7 @@ mod codes;
 mod context;
 mod disasm;
 mod frame;
+mod jitdump;
 mod kernel;
 mod memory;
 mod partial;
@@ -37,7 +38,7 @@ use memory::Memory;
 use qgraph_runtime::model::{check_pool, check_run};
 use qgraph_runtime::{Model, Pool, RunError, TensorDesc, TensorMut, TensorRef, cpu};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,6 +120,12 @@ impl Jit {
     /// Appends the names of the code to `/tmp/perf-PID.map`, for `perf report`; gives the path.
     pub fn write_perf_map(&self) -> io::Result<PathBuf> {
         self.memory.write_perf_map(&self.code)
+    }
+
+    /// Appends names and code to `jit-PID.dump` in a folder, for `perf inject --jit`; gives the path. `time`: nanoseconds of the monotonic clock,
+    /// as `perf record -k 1` takes them.
+    pub fn write_jitdump(&self, folder: &Path, time: u64) -> io::Result<PathBuf> {
+        jitdump::write(&self.code, self.address() as u64, folder, time)
     }
 
     /// Enters the code, at the entry for one thread (0) or for thread `entry - 1` of several.

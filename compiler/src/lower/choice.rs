@@ -19,13 +19,26 @@ pub struct Choice {
 }
 
 /// Choices by the keys of layers.
-pub type Choices = BTreeMap<String, Choice>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Where they come from, for messages.
+    pub source: String,
+    /// The choices.
+    pub layers: BTreeMap<String, Choice>,
+}
+
+impl Choices {
+    /// What is wrong with one of them, and what to do.
+    pub(super) fn refuse(&self, why: &str) -> String {
+        format!("{why}: the choice of {} is not for it; tune again, or do without", self.source)
+    }
+}
 
 /// A layer that can be cut in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunable {
-    /// Its node.
-    pub layer: String,
+    /// Its step of the plan, the same however it is cut.
+    pub step: usize,
     /// Its key.
     pub key: String,
     /// Ways to cut it, the best first, as the cost model sees it.

@@ -163,9 +163,30 @@ pub(super) struct Tile {
     pub(super) unpack: Unpack,
 }
 
+impl Tile {
+    /// Loads the bias into the accumulators of some outputs, given the first of each.
+    pub(super) fn start(
+        self,
+        b: &mut KernelBuilder,
+        target: &Target,
+        params: Params,
+        outputs: usize,
+        first: impl Fn(usize) -> usize,
+    ) {
+        let bytes = target.vector_bytes();
+        for j in 0..4 {
+            let dst = self.acc.at(first(0) + j);
+            b.op(Instr::Load { dst, src: Addr::new(params.t, j * bytes), bytes });
+            // A move costs less than a load: registers are renamed.
+            for o in 1..outputs {
+                b.op(Instr::Move { dst: self.acc.at(first(o) + j), src: self.acc.at(first(0) + j) });
+            }
+        }
+    }
+}
+
 impl Spec<'_> {
     fn kernel(&self) -> Kernel {
-        let bytes = self.target.vector_bytes();
         let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
         let [kh, kw] = self.layer.shape.kernel;
         let kind = format!("{kind}{kh}x{kw}");
@@ -179,11 +200,7 @@ impl Spec<'_> {
         if let Some(dst) = even.clone() {
             b.op(Instr::Splat { dst, bits: 0x00ff_00ff });
         }
-        b.unroll(self.pixels, |b, p| {
-            b.unroll(4, |b, j| {
-                b.op(Instr::Load { dst: t.acc.at(p * 4 + j), src: Addr::new(params.t, j * bytes), bytes });
-            });
-        });
+        t.start(&mut b, self.target, params, self.pixels, |p| 4 * p);
         for group in 0..kh.div_ceil(4) {
             self.taps(&mut b, t, even.as_ref(), x, params, group);
         }
@@ -282,7 +299,7 @@ impl Ending<'_> {
         let (bytes, params) = (self.target.vector_bytes(), self.params);
         let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
         let load = |dst: Reg, src: Addr| Instr::Load { dst, src, bytes };
-        let offset = t.unpack.free();
+        let [offset, scale] = t.unpack.free();
         if !magic {
             b.op(load(offset.clone(), common(self.target, params.c, Common::Offset)));
         }
@@ -290,13 +307,13 @@ impl Ending<'_> {
             if magic {
                 b.op(load(offset.clone(), Addr::new(params.t, (8 + j) * bytes)));
             }
+            b.op(load(scale.clone(), Addr::new(params.t, (4 + j) * bytes)));
             for o in outputs {
                 let acc = t.acc.at(o.acc + j);
                 if !magic {
                     b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
                 }
-                let m = Operand::Mem(Addr::new(params.t, (4 + j) * bytes));
-                b.op(Instr::FmaMul { x: acc, m, c: offset.clone() });
+                b.op(Instr::FmaMul { x: acc, m: scale.clone().into(), c: offset.clone() });
             }
         }
         for o in outputs {

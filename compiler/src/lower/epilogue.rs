@@ -191,7 +191,7 @@ pub(super) struct Outputs<'a> {
     pub(super) y_step: usize,
     /// Bytes between pixels from `r`.
     pub(super) r_step: usize,
-    /// Register of the offset vector.
+    /// Register of the offset vector, then of the residual's scale.
     pub(super) offset: Reg,
     /// Register of the pack order.
     pub(super) order: Reg,
@@ -204,6 +204,9 @@ impl Outputs<'_> {
         match self.finish {
             Finish::Requantize { residual, guard, magic, lo, hi } => {
                 self.scale(b, magic);
+                if residual {
+                    self.load(b, &self.offset, Common::ResidualScale);
+                }
                 if self.target.lanes > 4 {
                     self.load(b, &self.order, Common::Order);
                 }
@@ -266,21 +269,25 @@ impl Outputs<'_> {
     /// Every accumulator times its scale, plus its offset.
     fn scale(&self, b: &mut KernelBuilder, magic: bool) {
         let bytes = self.target.vector_bytes();
-        let fma = |x: Reg, m: Addr| Instr::FmaMul { x, m: m.into(), c: self.offset.clone() };
-        if magic {
-            return b.unroll(self.vectors, |b, v| {
-                b.op(Instr::Load { dst: self.offset.clone(), src: self.table(2, v), bytes });
-                b.unroll(self.pixels, |b, p| {
-                    b.op(fma(self.acc.at(p * self.vectors + v), self.table(1, v)));
-                });
-            });
+        if !magic {
+            self.load(b, &self.offset, Common::Offset);
         }
-        self.load(b, &self.offset, Common::Offset);
-        b.unroll(self.pixels, |b, p| {
-            b.unroll(self.vectors, |b, v| {
+        b.unroll(self.vectors, |b, v| {
+            if magic {
+                b.op(Instr::Load { dst: self.offset.clone(), src: self.table(2, v), bytes });
+            }
+            let scale: Operand<Reg, Addr> = if self.pixels > 1 {
+                b.op(Instr::Load { dst: self.scratch.clone(), src: self.table(1, v), bytes });
+                self.scratch.clone().into()
+            } else {
+                self.table(1, v).into()
+            };
+            b.unroll(self.pixels, |b, p| {
                 let acc = self.acc.at(p * self.vectors + v);
-                b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
-                b.op(fma(acc, self.table(1, v)));
+                if !magic {
+                    b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
+                }
+                b.op(Instr::FmaMul { x: acc, m: scale.clone(), c: self.offset.clone() });
             });
         });
     }
@@ -296,8 +303,7 @@ impl Outputs<'_> {
                 let scratch = self.scratch.clone();
                 b.op(Instr::LoadU8 { dst: scratch.clone(), src, count });
                 b.op(Instr::CvtI32F32 { dst: scratch.clone(), src: scratch.clone() });
-                let scale = self.common(Common::ResidualScale);
-                b.op(Instr::FmaAcc { acc: acc.clone(), a: scratch, b: scale });
+                b.op(Instr::FmaAcc { acc: acc.clone(), a: scratch, b: self.offset.clone().into() });
             }
             if guard {
                 self.clamp(b, &acc);

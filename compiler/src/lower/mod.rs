@@ -61,7 +61,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { batch: 1, keep_values: false, input: InputFormat::default(), choices: Choices::new() }
+        Options { batch: 1, keep_values: false, input: InputFormat::default(), choices: Choices::default() }
     }
 }
 

@@ -164,7 +164,6 @@ impl Spec<'_> {
     /// Input column `column`: begins output `column`, if below `width`, and ends output `column − kw + 1`, where these are the first of
     /// their groups.
     fn column(&self, b: &mut KernelBuilder, t: Tile, x: usize, ending: &Ending, column: usize, width: usize) {
-        let bytes = self.target.vector_bytes();
         let [kh, kw] = self.layer.shape.kernel;
         let layout = &self.layer.x.layout;
         let groups = kh.div_ceil(4);
@@ -172,12 +171,7 @@ impl Spec<'_> {
         let set = |output: usize, row: usize| 4 * ((output / fold % self.live()) * self.rows + row);
         let exists = |output: usize| output < width && output.is_multiple_of(fold);
         if exists(column) {
-            for row in 0..self.rows {
-                b.unroll(4, |b, j| {
-                    let (dst, src) = (t.acc.at(j + set(column, row)), Addr::new(ending.params.t, j * bytes));
-                    b.op(Instr::Load { dst, src, bytes });
-                });
-            }
+            t.start(b, self.target, ending.params, self.rows, |row| set(column, row));
         }
         let users: Vec<usize> = (0..kw).filter(|&k| k <= column && exists(column - k)).collect();
         for group in (0..groups).filter(|_| !users.is_empty()) {

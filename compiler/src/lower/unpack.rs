@@ -23,9 +23,9 @@ impl Unpack {
         Unpack { regs: b.array("t", count), count }
     }
 
-    /// A register that is free while nothing is unpacked.
-    pub(super) fn free(self) -> Reg {
-        self.regs.at(0)
+    /// Registers that are free while nothing is unpacked.
+    pub(super) fn free(self) -> [Reg; 2] {
+        [0, 1].map(|k: usize| self.regs.at(k))
     }
 
     /// Unpacks the rows that `row` loads into a register. `each` gets every vector's number, its register, which it may change, and a free

@@ -277,7 +277,9 @@ fn bench_profiles_every_step() {
     {
         assert!(text.contains(word), "no {word}: {text}");
     }
-    qgraph(dir.path(), "bench digits.qgraph --perf-map").refuses(&["--profile"]);
+    for option in ["--perf-map", "--jitdump"] {
+        qgraph(dir.path(), &format!("bench digits.qgraph {option}")).refuses(&["--profile"]);
+    }
     let rows = qgraph(dir.path(), "bench digits.qgraph --iters 3 --profile --json").json();
     let layers = rows[0]["layers"].as_array().expect("a list of layers");
     assert!(layers.len() > 8, "{rows}");
@@ -290,6 +292,40 @@ fn bench_profiles_every_step() {
     }
     let line = text.lines().find(|l| l.starts_with("cost model: median error")).expect("a judgement");
     assert!(line.contains("worst") && line.contains("rank correlation"), "{line}");
+}
+
+#[test]
+fn bench_tunes_and_others_use_it() {
+    let dir = digits("tune");
+    if !Target::detect().native() {
+        qgraph(dir.path(), "bench digits.qgraph --tune").refuses(&["run: --tune", "--engine jit"]);
+        return;
+    }
+    let text = qgraph(dir.path(), "bench digits.qgraph --iters 3 --tune --tune-cache new/t.json").works();
+    assert!(text.starts_with("tuned ") && text.lines().next().unwrap().ends_with(": new/t.json"), "{text}");
+    qgraph(dir.path(), "bench digits.qgraph --iters 3 --tune-cache new/t.json").works();
+    let run = "run digits.qgraph --input random --digest";
+    let plain = qgraph(dir.path(), run).works();
+    assert_eq!(qgraph(dir.path(), &format!("{run} --tune-cache new/t.json")).works(), plain);
+    // Tiles that no kernel can have.
+    let cache = std::fs::read_to_string(dir.join("new/t.json")).unwrap();
+    std::fs::write(dir.join("bad.json"), cache.replace("\"blocks\": ", "\"blocks\": 9")).unwrap();
+    for command in [run, "bench digits.qgraph --iters 3"] {
+        qgraph(dir.path(), &format!("{command} --tune-cache bad.json")).refuses(&[
+            "schedule: ",
+            "does not fit",
+            "bad.json",
+            "tune again",
+        ]);
+        qgraph(dir.path(), &format!("{command} --tune-cache digits.onnx"))
+            .refuses(&["file: digits.onnx: is not a tune cache", "--tune-cache"]);
+        qgraph(dir.path(), &format!("{command} --tune-cache none.json"))
+            .refuses(&["file: none.json: no such tune cache", "bench --tune"]);
+    }
+    qgraph(dir.path(), "bench digits.qgraph --tune --tune-cache digits.onnx")
+        .refuses(&["file: digits.onnx: is not a tune cache"]);
+    qgraph(dir.path(), "bench digits.qgraph --tune --engine interp")
+        .refuses(&["run: --tune", "--engine jit"]);
 }
 
 #[test]

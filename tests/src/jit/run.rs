@@ -1,7 +1,7 @@
 //! What surrounds kernels: batches, functions, the floating point environment, memory protection, listings, refusals.
 
 use super::*;
-use crate::support::allocations;
+use crate::support::{allocations, temp_dir};
 use qgraph_compiler::error::Stage;
 use qgraph_compiler::jit::Code;
 use qgraph_compiler::kernel::{Addr, Instr, KernelBuilder, Operand};
@@ -192,6 +192,68 @@ fn perf_map_names_kernels() {
     let line = text.lines().find(|l| l.ends_with(" qgraph::add_i32")).unwrap();
     assert!(line.starts_with(&format!("{:x} ", jit.address() as usize)), "{line}");
     assert!(text.contains("qgraph::entry"));
+}
+
+/// A number of a jitdump.
+fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+    let mut word = [0; 8];
+    word[..len].copy_from_slice(&bytes[at..at + len]);
+    u64::from_le_bytes(word)
+}
+
+#[test]
+fn a_jitdump_has_every_kernel_with_its_code() {
+    let Some(target) = targets().pop() else { return };
+    if !cfg!(target_os = "linux") {
+        println!("skipped: perf is a tool of Linux");
+        return;
+    }
+    let dir = temp_dir("jitdump");
+    let jit = Jit::compile(Arc::new(two_steps(&target, 1)), &Options::default()).unwrap();
+    let path = jit.write_jitdump(dir.path(), 77).unwrap();
+    // A second network of the process comes behind the first.
+    assert_eq!(jit.write_jitdump(dir.path(), 99).unwrap(), path);
+    let pid = u64::from(std::process::id());
+    assert_eq!(path, dir.join(format!("jit-{pid}.dump")));
+    let file = std::fs::read(path).unwrap();
+    let header = [
+        (0, 4, 0x4a69_5444),
+        (4, 4, 1),
+        (8, 4, 40),
+        (12, 4, 62),
+        (16, 4, 0),
+        (20, 4, pid),
+        (24, 8, 77),
+        (32, 8, 0),
+    ];
+    for (at, len, value) in header {
+        assert_eq!(number(&file, at, len), value, "byte {at}");
+    }
+    let (mut at, mut found, mut indices) = (40, Vec::new(), Vec::new());
+    while at < file.len() {
+        let [id, size] = [0, 4].map(|k| number(&file, at + k, 4));
+        let record = &file[at..at + size as usize];
+        assert_eq!((id, number(record, 16, 4), number(record, 20, 4)), (0, pid, pid));
+        let [vma, start, len, index] = [24, 32, 40, 48].map(|k| number(record, k, 8));
+        let end = 56 + record[56..].iter().position(|&b| b == 0).expect("a name that ends");
+        let (name, code) = (std::str::from_utf8(&record[56..end]).unwrap(), &record[end + 1..]);
+        assert_eq!((code.len() as u64, vma), (len, start));
+        let offset = (start - jit.address() as u64) as usize;
+        assert_eq!(code, &jit.code().bytes()[offset..offset + code.len()]);
+        found.push((name.to_string(), number(record, 8, 8)));
+        indices.push(index);
+        at += record.len();
+    }
+    assert_eq!(at, file.len());
+    let symbols = jit.code().symbols().iter().filter(|s| !s.name.starts_with("step "));
+    let names: Vec<String> = symbols.map(|s| format!("qgraph::{}", s.name)).collect();
+    let expected: Vec<(String, u64)> =
+        [77, 99].iter().flat_map(|&t| names.iter().map(move |n| (n.clone(), t))).collect();
+    assert_eq!(found, expected);
+    assert!(
+        names.contains(&"qgraph::add_i32".into()) && indices.is_sorted_by(|a, b| a < b),
+        "{names:?} {indices:?}"
+    );
 }
 
 /// Two pixels by two vectors, as the convolutions have it, with the epilogue of one vector.

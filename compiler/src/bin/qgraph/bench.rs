@@ -1,9 +1,10 @@
 //! `qgraph bench`: images per second, beside what the core could do at most.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, ShapeArgs, TargetArgs, about};
+use crate::load::{self, EngineArg, Model, ShapeArgs, TargetArgs, TuneArgs, about};
 use crate::peak::{self, Peak};
 use crate::profile;
+use crate::tuning::Tuning;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::data::{Pick, Random};
 use qgraph_compiler::lower::{InputFormat, Options};
@@ -25,6 +26,7 @@ Examples:
   qgraph bench model.qgraph --batch 8 --threads 2 --iters 50 --json
   qgraph bench model.qgraph --profile
   qgraph bench model.qgraph --input u8
+  qgraph bench model.qgraph --tune --tune-cache tune.json
 
 An .onnx in mode int8 is calibrated on noise: right for timing, meaningless for accuracy.")]
 pub(crate) struct Args {
@@ -60,6 +62,16 @@ pub(crate) struct Args {
     /// Meanwhile name the kernels for `perf report`, in /tmp/perf-PID.map
     #[arg(long, requires = "profile")]
     perf_map: bool,
+    /// Meanwhile write names and code of the kernels for `perf inject --jit`, into jit-PID.dump in the system's temporary folder; record with
+    /// `perf record -k 1`
+    #[arg(long, requires = "profile")]
+    jitdump: bool,
+    /// First time other ways of cutting each distinct layer on this machine, use the fastest, and keep it in the file of --tune-cache [default:
+    /// qgraph/tune.json in the user's cache folder]
+    #[arg(long)]
+    tune: bool,
+    #[command(flatten)]
+    tuning: TuneArgs,
     /// Machine-readable result: an array of one object per mode
     #[arg(long)]
     json: bool,
@@ -148,19 +160,30 @@ pub(crate) fn main(args: &Args) -> Done {
         let message = "only machine code is timed step by step: leave it out, or use --engine jit";
         return Err(Error::new(Stage::Run, "--profile", message));
     }
-    let options = Options { batch, input: args.input.of_model(), ..Options::default() };
+    if args.tune && engine != Engine::Jit {
+        let message = "only machine code is timed: leave it out, or use --engine jit";
+        return Err(Error::new(Stage::Run, "--tune", message));
+    }
+    let mut tuning = Tuning::new(args.tune, &args.tuning, &target)?;
     let mut rows = Vec::new();
     for mode in modes {
         let found = graph(&model, mode).and_then(|graph| {
+            let options = Options { batch, input: args.input.of_model(), ..Options::default() };
+            // A thread tunes for the images that it has on its own.
+            let own = Options { batch: (batch / threads).max(1), ..options.clone() };
+            let options = Options { choices: tuning.choices(&graph, &own)?, ..options };
             let speed = measure(&graph, engine, &target, &options, threads, args.iters)?;
             let plan = || pipeline::schedule(&graph, &target, &options);
-            let profile = |p: Peak| profile::measure(plan()?, speed.runs, p.clock, args.perf_map);
+            let dumps = profile::Dumps { perf_map: args.perf_map, jitdump: args.jitdump };
+            let profile = |p: Peak| profile::measure(plan()?, speed.runs, p.clock, dumps);
             let profile = peak.filter(|_| args.profile).map(profile).transpose()?;
             Ok((mode, speed, profile))
         });
         rows.push(found.map_err(about(&args.model))?);
     }
-    Ok(report(args, engine, peak, &rows))
+    let note = tuning.finish()?;
+    let report = report(args, engine, peak, &rows);
+    Ok(if args.json { report } else { note + &report })
 }
 
 /// The network of a mode.

@@ -4,11 +4,13 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use qgraph_compiler::data::{Input, Options, Pick, Samples};
 use qgraph_compiler::graph::{Graph, Tensor};
+use qgraph_compiler::lower::Choices;
 use qgraph_compiler::magic::{MAGIC_BYTES, Magic};
 use qgraph_compiler::preprocess::{ChannelOrder, InputLayout, Preprocess};
 use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::runner::Engine;
 use qgraph_compiler::target::Target;
+use qgraph_compiler::tune::{Cache, Machine};
 use qgraph_compiler::{Error, Result, Stage, onnx, pipeline, quant};
 use std::fs::File;
 use std::io::Read;
@@ -100,6 +102,22 @@ fn shape(text: &str) -> std::result::Result<(String, Vec<usize>), String> {
     let dims: Vec<usize> =
         dims.split('x').map(|d| d.parse().map_err(|_| wrong())).collect::<std::result::Result<_, _>>()?;
     if dims.is_empty() || dims.contains(&0) { Err(wrong()) } else { Ok((name.to_string(), dims)) }
+}
+
+/// How layers are cut.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TuneArgs {
+    /// Cut layers as the file says that `bench --tune` has made; results do not depend on it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tune_cache: Option<PathBuf>,
+}
+
+impl TuneArgs {
+    /// What the file says for this machine; nothing without a file.
+    pub(crate) fn choices(&self, target: &Target) -> Result<Choices> {
+        let Some(path) = &self.tune_cache else { return Ok(Choices::default()) };
+        Ok(Cache::load(path)?.choices(&Machine::here(target), path))
+    }
 }
 
 /// Which engine runs.

@@ -17,6 +17,7 @@ mod progress;
 mod quantize;
 mod run;
 mod score;
+mod tuning;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;

@@ -49,19 +49,34 @@ impl Row {
     }
 }
 
+/// What `perf` is told meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Dumps {
+    /// The names of the kernels.
+    pub(crate) perf_map: bool,
+    /// Their names and code.
+    pub(crate) jitdump: bool,
+}
+
 /// Runs before those that count.
 const WARM: usize = 3;
 
 /// Steps of a smaller part of the time are left out where the cost model is judged.
 const OF_NOTE: f64 = 0.005;
 
-/// Measures every step of a plan on one thread, over `runs` runs, on a core of `clock` cycles per second. With `perf_map`, `perf` finds the names
-/// of the kernels meanwhile.
-pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, perf_map: bool) -> Result<Vec<Row>> {
+/// Measures every step of a plan on one thread, over `runs` runs, on a core of `clock` cycles per second.
+pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, dumps: Dumps) -> Result<Vec<Row>> {
     let costs = cost::steps(&plan);
     let plan = Arc::new(plan);
-    let options = Options { profile: true, perf_map, ..Options::default() };
+    let options = Options { profile: true, perf_map: dumps.perf_map, ..Options::default() };
     let jit = Jit::compile(Arc::clone(&plan), &options)?;
+    if dumps.jitdump {
+        let folder = std::env::temp_dir();
+        jit.write_jitdump(&folder, monotonic()).map_err(|e| {
+            let message = format!("cannot write the jitdump: {e}; name another folder in TMPDIR");
+            Error::new(Stage::Jit, folder.display().to_string(), message)
+        })?;
+    }
     let mut buffers = Buffers::new(&jit);
     let mut run = || buffers.run(|inputs, outputs, arena| jit.run(inputs, outputs, arena));
     for _ in 0..WARM {
@@ -100,6 +115,21 @@ pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, perf_map: bool) -> Re
         }
     });
     Ok(rows.collect())
+}
+
+/// Nanoseconds of the clock that `perf record -k 1` takes.
+#[cfg(target_os = "linux")]
+fn monotonic() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time into `now`.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// There is no `perf`, and no jitdump.
+#[cfg(not(target_os = "linux"))]
+fn monotonic() -> u64 {
+    0
 }
 
 /// Time stamp counter.

@@ -1,7 +1,7 @@
 //! `qgraph run`: one input through a network.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs, TargetArgs, about};
+use crate::load::{self, EngineArg, Model, PreprocessArgs, ShapeArgs, TargetArgs, TuneArgs, about};
 use crate::score::top;
 use qgraph_compiler::data::{self, Pick};
 use qgraph_compiler::lower::Options;
@@ -46,6 +46,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
+    tune: TuneArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
@@ -59,8 +61,9 @@ pub(crate) fn main(args: &Args) -> Done {
     let preprocess = args.preprocess.over(graph.preprocess.as_ref());
     let mut samples = load::samples(&args.input, &graph, &preprocess, None, Pick::First(1))?;
     let inputs = samples.next().expect("an opened set is not empty")?.inputs;
+    let options = Options { choices: args.tune.choices(&target)?, ..Options::default() };
     let mut runner =
-        Runner::threaded(&graph, engine, &target, &Options::default(), args.threads.into()).map_err(about)?;
+        Runner::threaded(&graph, engine, &target, &options, args.threads.into()).map_err(about)?;
     let outputs = runner.run(&inputs).map_err(about)?;
     let digest = digest(outputs);
     let (mut text, mut report, mut written) = (String::new(), Vec::new(), Vec::new());

@@ -75,7 +75,7 @@ impl Extents {
             return Ok(choice);
         }
         Err(format!(
-            "a tile of {pixels} pixels by {blocks} blocks of channels does not fit {target}: tune again"
+            "a tile of {pixels} pixels by {blocks} blocks of channels does not fit this layer on {target}"
         ))
     }
 

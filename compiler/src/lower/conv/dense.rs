@@ -83,15 +83,15 @@ impl Lower<'_> {
         let weights_first = blocks * block_bytes > target.l2 / 2;
         let ways = all.ways(&target, weights_first, &mut tile);
         let key = all.key(layer, &k);
-        let choice = match self.choices.get(&key) {
+        let choice = match self.choices.layers.get(&key) {
             None => ways[0],
             Some(choice) => all
                 .check(&target, *choice)
-                .map_err(|why| Error::new(Stage::Schedule, &layer.node.name, why))?,
+                .map_err(|why| Error::new(Stage::Schedule, &layer.node.name, self.choices.refuse(&why)))?,
         };
         let weights_first = choice.weights_first;
         let cut = all.cut(&target, choice, &mut tile);
-        self.tunables.push(Tunable { layer: layer.node.name.clone(), key, candidates: ways });
+        self.tunables.push(Tunable { step: self.draft.steps.len(), key, candidates: ways });
         // Where weights are walked once, each panel asks for the next; else the layer asks for the next layer's first ones.
         let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
         let weights_after = after.min(target.l2 / 4);

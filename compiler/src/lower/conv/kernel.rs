@@ -83,10 +83,13 @@ impl Spec<'_> {
         let input = b.array("x", 1).at(0);
         let t = Tile { x, w, c: params.c, next, acc, weights, input };
         let bytes = self.target.vector_bytes();
-        b.unroll(self.pixels, |b, p| {
+        b.unroll(self.vectors, |b, v| {
+            b.op(Instr::Load { dst: acc.at(v), src: Addr::new(params.t, v * bytes), bytes });
+        });
+        // All pixels start alike. A move costs less than a load: registers are renamed.
+        b.unroll(self.pixels - 1, |b, p| {
             b.unroll(self.vectors, |b, v| {
-                let src = Addr::new(params.t, v * bytes);
-                b.op(Instr::Load { dst: acc.at(p * self.vectors + v), src, bytes });
+                b.op(Instr::Move { dst: acc.at((p + 1) * self.vectors + v), src: acc.at(v) });
             });
         });
         self.sum(&mut b, &t, self.k);
