@@ -168,9 +168,8 @@ impl<'k> Walk<'_> {
                 Stmt::Loop { extent, advance, body } => {
                     let times = open.iter().fold(*extent as f64, |n, v| n * v.1 as f64);
                     let mut inner = Walk { target: self.target, done: 0.0 };
-                    let mut turn = Run::default();
                     // A counter, a jump, and the pointers.
-                    turn.instructions = 2.0 + advance.len() as f64;
+                    let mut turn = Run { instructions: 2.0 + advance.len() as f64, ..Run::default() };
                     inner.body(body, &mut Vec::new(), &mut turn);
                     self.done += times * (inner.done + turn.cycles(&self.target.core));
                     self.done += times / *extent as f64 * f64::from(self.target.core.turn);

@@ -97,11 +97,11 @@ impl Extents {
         let (x, y) = (&layer.x.layout, &layer.y.layout);
         let k: Vec<String> = k.iter().map(|l| format!("{}:{}", l.extent, l.x)).collect();
         format!(
-            "{:?} images {} groups {} blocks {} pixels {}x{} from {}:{} k {} to {}:{} {:?}",
+            "{:?} images {} groups {} channels {} pixels {}x{} from {}:{} k {} to {}:{} {:?}",
             self.dot,
             x.shape[0],
             layer.shape.groups,
-            self.blocks,
+            layer.shape.co,
             self.rows,
             self.width,
             x.row(),
@@ -116,13 +116,14 @@ impl Extents {
 
 /// Costs of tiles by what they depend on.
 #[derive(Default)]
-pub(in crate::lower) struct TileCosts(HashMap<(Dot, Finish, Vec<usize>, [usize; 2]), f64>);
+pub(in crate::lower) struct TileCosts(HashMap<(Dot, Finish, Vec<usize>, [usize; 4]), f64>);
 
 impl TileCosts {
-    /// Of a kernel, but for what it asks for ahead and the strides of its loops, which cost nothing here.
+    /// Of a kernel, but for what it asks for ahead and the strides of its loops.
     pub(super) fn of(&mut self, spec: &Spec) -> f64 {
         let k = spec.k.iter().map(|l| l.extent).collect();
-        let key = (spec.dot, spec.finish, k, [spec.pixels, spec.vectors]);
+        // Where pixels lie without gaps they are stored together.
+        let key = (spec.dot, spec.finish, k, [spec.pixels, spec.vectors, spec.y_step, spec.store]);
         *self.0.entry(key).or_insert_with(|| cost::kernel(&spec.kernel(), spec.target))
     }
 }
