@@ -174,7 +174,7 @@ proptest! {
         for format in FORMATS {
             let input = Batch::new(&images, format);
             for keep_values in [false, true] {
-                let options = Options { batch, keep_values, input: format };
+                let options = Options { batch, keep_values, input: format, ..Options::default() };
                 for (name, model) in engines(&graph, &options) {
                     let found = run_on(&[input.tensor()], &*model, |x, y, arena| model.run(x, y, arena));
                     prop_assert!(found == expected, "{name} differs on {format:?} ({p:?})\n{graph}");
