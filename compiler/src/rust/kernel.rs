@@ -13,6 +13,9 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use quote::quote;
 use std::collections::BTreeSet;
 
+/// Kernels of more vectors than this may find too few registers: the compiler orders instructions by itself.
+const MANY: usize = 8;
+
 /// The function of a verified kernel, called `name`, with the features of its instruction set, if it has any.
 pub(super) fn function(
     kernel: &Kernel,
@@ -34,6 +37,14 @@ pub(super) fn function(
     });
     let body = Body { kernel, params: &params, arrays: &arrays }
         .statements(&kernel.body, &Scope { names, open: Vec::new() });
+    // Vectors that the compiler puts aside then lie within cache lines; else the speed depends on where the stack happens to begin.
+    let aligned =
+        (features.is_some() && kernel.arrays.iter().map(|a| a.len).sum::<usize>() > MANY).then(|| {
+            quote! {
+                #[comment = " Aligns the stack to whole vectors, for those that do not find a register."]
+                core::hint::black_box(core::mem::MaybeUninit::<Vector>::uninit().as_ptr());
+            }
+        });
     let features = features.map(|f| quote!(#[target_feature(enable = #f)]));
     let (doc, safety) = (line(&format!("{}.", kernel.name)), line(&safety(kernel, footprint)));
     quote! {
@@ -43,6 +54,7 @@ pub(super) fn function(
         #[doc = #safety]
         #features
         unsafe fn #name(#(#params: #types),*) {
+            #aligned
             #(#registers)*
             #body
         }

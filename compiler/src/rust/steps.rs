@@ -92,7 +92,7 @@ struct Module<'a> {
 impl Module<'_> {
     fn new(plan: &Plan) -> Module<'_> {
         let mut names = Names::without(kernel::words(&plan.kernels));
-        for taken in ["Vector", "Memory", "Aligned", "run", "run_thread"] {
+        for taken in ["Vector", "Memory", "Aligned", "run", "run_thread", "all", "thread"] {
             names.name(taken, "_");
         }
         let kernels = plan.kernels.iter().map(|k| names.name(&k.name, "_")).collect();
@@ -343,4 +343,22 @@ fn function_tokens(function: &qgraph_runtime::functions::Function) -> TokenStrea
     }
     let text = format!("{function:?}");
     named(text.parse().unwrap_or_else(|_| panic!("{text} is made of tokens")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::features;
+    use crate::target::Target;
+    use qgraph_runtime::source::FILES;
+
+    /// Words with other features than their callers' would be called, not inlined: right, and slow.
+    #[test]
+    fn features_are_those_of_the_words() {
+        for target in Target::ALL {
+            let Some(features) = features(target.isa) else { continue };
+            let path = format!("vector/{}", target.name);
+            let words = FILES.iter().find(|f| f.0 == path).unwrap().1;
+            assert!(words.contains(&format!("\nwords! {{ \"{features}\":")), "{path}");
+        }
+    }
 }

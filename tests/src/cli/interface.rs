@@ -247,6 +247,7 @@ fn emit_prints_every_stage() {
     qgraph(dir.path(), "emit rust digits.onnx").refuses(&["file: digits.onnx", "`qgraph quantize`"]);
     qgraph(dir.path(), "emit rust digits.qgraph --type 7").refuses(&["emit: digits.qgraph: 7: is no name"]);
     qgraph(dir.path(), "emit rust digits.qgraph --target avx2").refuses(&["--target", "--targets avx2"]);
+    qgraph(dir.path(), "emit rust digits.qgraph -o no/model.rs").refuses(&["file: no: cannot write there"]);
     qgraph(dir.path(), "emit plan digits.qgraph --standalone").refuses(&["--standalone", "`emit rust`"]);
 }
 

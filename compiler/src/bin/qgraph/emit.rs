@@ -153,7 +153,12 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
     let file = std::fs::read(&args.model).map_err(no_file)?;
     let weights = match args.rust.weights.unwrap_or(WeightsArg::Include) {
         WeightsArg::Include => {
-            Weights::Included(path_from(args.output.as_deref(), &args.model).map_err(no_file)?)
+            let parent = args.output.as_deref().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty());
+            let folder = parent.unwrap_or(Path::new("."));
+            let no_folder =
+                |e| Error::new(Stage::File, folder.display().to_string(), format!("cannot write there: {e}"));
+            let folder = folder.canonicalize().map_err(no_folder)?;
+            Weights::Included(path_from(&folder, &args.model.canonicalize().map_err(no_file)?))
         }
         WeightsArg::External => Weights::External,
     };
@@ -189,19 +194,13 @@ fn type_name(stem: &str) -> String {
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("Model{name}") }
 }
 
-/// The path of a file as seen from the folder of another (or from this one), with `/`: what `include_bytes!` wants, and the same wherever
-/// both lie.
-fn path_from(output: Option<&Path>, file: &Path) -> std::io::Result<String> {
-    let folder = match output.and_then(Path::parent) {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize()?,
-        _ => Path::new(".").canonicalize()?,
-    };
-    let file = file.canonicalize()?;
+/// The path of a file as seen from a folder, both canonical, with `/`: what `include_bytes!` wants, and the same wherever both lie.
+fn path_from(folder: &Path, file: &Path) -> String {
     let (from, to): (Vec<_>, Vec<_>) = (folder.components().collect(), file.components().collect());
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
     let up = from[common..].iter().map(|_| "..".into());
     let down = to[common..].iter().map(|c| c.as_os_str().to_string_lossy());
-    Ok(up.chain(down).collect::<Vec<_>>().join("/"))
+    up.chain(down).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -216,15 +215,9 @@ mod tests {
 
     #[test]
     fn paths_lead_from_the_source_to_the_model() {
-        let dir = std::env::temp_dir().join(format!("qgraph-paths-{}", std::process::id()));
-        std::fs::create_dir_all(dir.join("src/deep")).unwrap();
-        std::fs::create_dir_all(dir.join("models")).unwrap();
-        std::fs::write(dir.join("models/a.qgraph"), "").unwrap();
-        let from = |source: &str| path_from(Some(&dir.join(source)), &dir.join("models/a.qgraph")).unwrap();
-        assert_eq!(from("src/deep/model.rs"), "../../models/a.qgraph");
-        assert_eq!(from("models/model.rs"), "a.qgraph");
-        assert_eq!(from("model.rs"), "models/a.qgraph");
-        assert!(path_from(None, &dir.join("b.qgraph")).is_err());
-        std::fs::remove_dir_all(&dir).unwrap();
+        let from = |folder: &str| path_from(folder.as_ref(), "/a/models/b.qgraph".as_ref());
+        assert_eq!(from("/a/src/deep"), "../../models/b.qgraph");
+        assert_eq!(from("/a/models"), "b.qgraph");
+        assert_eq!(from("/a"), "models/b.qgraph");
     }
 }
