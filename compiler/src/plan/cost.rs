@@ -298,7 +298,14 @@ fn chain<'a>(instr: &'a Instr<Reg, Addr>, core: &Core) -> Option<(&'a Reg, f64)>
         Dot4 { acc, .. } | Dot2 { acc, .. } | FmaAcc { acc, .. } => (acc, acc, core.latency),
         AddF32 { dst, a, .. } | MaxF32 { dst, a, .. } | MinF32 { dst, a, .. } => (dst, a, core.latency),
         AddI32 { dst, a, .. } | MaxU8 { dst, a, .. } | MinU8 { dst, a, .. } => (dst, a, 1),
-        _ => return None,
+        Splat { .. } | Move { .. } | Load { .. } | Store { .. } | Broadcast32 { .. } | LoadU8 { .. } => None?,
+        Copy { .. } | Prefetch { .. } | SubI32 { .. } | MulI32 { .. } | And { .. } | Or { .. } => None?,
+        ShlI32 { .. } | ShlI16 { .. } | ShrI16 { .. } | ShrU16 { .. } | SubF32 { .. } | MulF32 { .. } => {
+            None?
+        }
+        DivF32 { .. } | FmaMul { .. } | CvtI32F32 { .. } | CvtF32I32 { .. } | UnpackLo8 { .. } => None?,
+        UnpackHi8 { .. } | UnpackLo16 { .. } | UnpackHi16 { .. } | PackI32I16 { .. } => None?,
+        PackI16U8 { .. } | Permute32 { .. } | Shuffle8 { .. } | Lookup8 { .. } => None?,
     };
     (dst == a).then_some((dst, f64::from(cycles)))
 }

@@ -1,3 +1,5 @@
+//! Options that do not exist or have no such value, and calls that are none.
+
 use qgraph_macros::quantized_model;
 
 quantized_model!(Wrong, "no.qgraph", targets = [avx1024, avx2, sse], batch = 0, input = bgr, colour = 3, batch = 2);

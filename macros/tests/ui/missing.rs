@@ -1,3 +1,5 @@
+//! A file that is not there.
+
 use qgraph_macros::quantized_model;
 
 quantized_model!(pub Missing, "no/such.qgraph");

@@ -1,8 +1,10 @@
+//! Files that are no model of this version. (Paths lead from where trybuild puts this package.)
+
 use qgraph_macros::quantized_model;
 
-quantized_model!(Onnx, "../compiler/demo/digits.onnx");
-quantized_model!(Pointer, "tests/ui/files/pointer.qgraph");
-quantized_model!(Damaged, "tests/ui/files/damaged.qgraph");
-quantized_model!(Newer, "tests/ui/files/newer.qgraph");
+quantized_model!(Onnx, "../../../../compiler/demo/digits.onnx");
+quantized_model!(Pointer, "../../../../macros/tests/ui/files/pointer.qgraph");
+quantized_model!(Damaged, "../../../../macros/tests/ui/files/damaged.qgraph");
+quantized_model!(Newer, "../../../../macros/tests/ui/files/newer.qgraph");
 
 fn main() {}
