@@ -72,10 +72,16 @@ pub struct Core {
     pub latency: u32,
     /// Cycles that are lost between the end of a loop, or of a call, and what follows.
     pub turn: u32,
+    /// Lines of 64 bytes of the first-level cache whose addresses differ by a multiple of its size over this number.
+    pub l1_ways: usize,
+    /// Cycles that a load of a line loses which that cache has lost, where many are under way.
+    pub l1_miss: u32,
     /// Bytes of third-level cache that a core may count on.
     pub l3: usize,
     /// Bytes per cycle from there.
     pub l3_rate: u32,
+    /// Cycles until a line comes from there that nothing has asked for ahead.
+    pub l3_wait: u32,
     /// Bytes per cycle from memory.
     pub memory_rate: u32,
 }
@@ -92,8 +98,11 @@ const ZEN4: Core = Core {
     issue: 6,
     latency: 4,
     turn: 8,
+    l1_ways: 8,
+    l1_miss: 2,
     l3: 8 << 20,
     l3_rate: 19,
+    l3_wait: 200,
     memory_rate: 7,
 };
 

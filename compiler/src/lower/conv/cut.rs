@@ -119,11 +119,36 @@ impl Extents {
 pub(in crate::lower) struct TileCosts(HashMap<(Dot, Finish, Vec<usize>, [usize; 4]), f64>);
 
 impl TileCosts {
-    /// Of a kernel, but for what it asks for ahead and the strides of its loops.
-    pub(super) fn of(&mut self, spec: &Spec) -> f64 {
+    /// Of a kernel, but for what it asks for ahead and the strides of its loops. `far`: the layer's outputs do not fit the second-level cache.
+    pub(super) fn of(&mut self, spec: &Spec, far: bool) -> f64 {
         let k = spec.k.iter().map(|l| l.extent).collect();
         // Where pixels lie without gaps they are stored together.
         let key = (spec.dot, spec.finish, k, [spec.pixels, spec.vectors, spec.y_step, spec.store]);
-        *self.0.entry(key).or_insert_with(|| cost::kernel(&spec.kernel(), spec.target))
+        let steps: usize = spec.k.iter().map(|l| l.extent).product();
+        let kernel = *self.0.entry(key).or_insert_with(|| cost::kernel(&spec.kernel(), spec.target));
+        kernel + steps as f64 * crowded(spec) + if far { pages(spec) } else { 0.0 }
     }
+}
+
+/// Cycles that each step of a tile's sums loses to lines that its pixels push out of the first-level cache: where they lie a power of two
+/// apart, as maps of so many channels do, they share few of its sets.
+fn crowded(spec: &Spec) -> f64 {
+    const LINE: usize = 64;
+    let core = &spec.target.core;
+    let sets = spec.target.l1 / (LINE * core.l1_ways);
+    let mut lines: Vec<usize> = (0..spec.pixels).map(|p| p * spec.x_step / LINE).collect();
+    lines.dedup();
+    let mut held = vec![0; sets];
+    lines.into_iter().for_each(|line| held[line % sets] += 1);
+    let lost: usize = held.into_iter().filter(|&n| n > core.l1_ways).sum();
+    lost as f64 * f64::from(core.l1_miss)
+}
+
+/// Cycles that a tile waits for outputs, and for what is added to them, that lie beyond the second-level cache: processors fetch ahead within
+/// a page, so that the first line of each page that the tile's pixels lie on is waited for. Narrow tiles of many pixels touch many.
+fn pages(spec: &Spec) -> f64 {
+    const PAGE: usize = 4096;
+    let of = |step: usize| (spec.pixels * step.min(PAGE)) as f64 / PAGE as f64;
+    let residual = if spec.finish.residual() { of(spec.r_step) } else { 0.0 };
+    (of(spec.y_step) + residual) * f64::from(spec.target.core.l3_wait)
 }

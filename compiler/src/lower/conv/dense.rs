@@ -77,8 +77,9 @@ impl Lower<'_> {
             ahead,
         };
         let all = Extents { dot, blocks, rows, width };
+        let far = y.image() > target.l2;
         let mut tile = |pixels: usize, blocks: usize| {
-            self.costs.of(&spec(pixels, (blocks * BLOCK).min(shape.co), Ahead::NONE))
+            self.costs.of(&spec(pixels, (blocks * BLOCK).min(shape.co), Ahead::NONE), far)
         };
         // Small weights stay in the first caches while pixels pass; large ones are walked once per panel.
         let weights_first = blocks * block_bytes > target.l2 / 2;
