@@ -229,6 +229,7 @@ fn emit_prints_every_stage() {
         ("plan digits.qgraph --batch 2", "batch 2"),
         ("kernels digits.qgraph --target avx512vnni", "dot4"),
         ("asm digits.qgraph", "vpdpbusd"),
+        ("plan digits.qgraph --input u8", "input0 x: U8 [1, 16, 16, 1]"),
         ("rust digits.qgraph", "pub struct Digits {"),
         ("rust digits.qgraph --type Net --standalone --targets avxvnni", "pub mod runtime {"),
         ("rust digits.qgraph --threads 2 --weights external --batch 2", "pub const BATCH: usize = 2"),

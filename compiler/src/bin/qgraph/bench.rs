@@ -1,13 +1,13 @@
 //! `qgraph bench`: images per second, beside what the core could do at most.
 
 use crate::Done;
-use crate::load::{self, EngineArg, Model, ShapeArgs, TargetArgs, TuneArgs, about};
+use crate::load::{self, EngineArg, InputArgs, Model, ShapeArgs, TargetArgs, TuneArgs, about};
 use crate::peak::{self, Peak};
 use crate::profile;
 use crate::tuning::Tuning;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::data::{Pick, Random};
-use qgraph_compiler::lower::{InputFormat, Options};
+use qgraph_compiler::lower::Options;
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::QGraph;
 use qgraph_compiler::runner::{Engine, Parallel, pool};
@@ -44,15 +44,8 @@ pub(crate) struct Args {
     /// Runs measured, after two to warm up [default: about two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     iters: Option<u32>,
-    /// How images are given: f32 in the network's axis order, f32 or 8-bit pixels as rows of interleaved channels
-    #[arg(
-        long,
-        value_enum,
-        default_value = "f32",
-        hide_possible_values = true,
-        value_name = "f32|f32-nhwc|u8"
-    )]
-    input: Format,
+    #[command(flatten)]
+    input: InputArgs,
     /// Who runs it [default: jit where this CPU can]
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
@@ -93,32 +86,6 @@ pub(crate) enum Mode {
     Fused,
     /// Quantized
     Int8,
-}
-
-/// How images are given.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    F32,
-    F32Nhwc,
-    U8,
-}
-
-impl Format {
-    fn name(self) -> &'static str {
-        match self {
-            Format::F32 => "f32",
-            Format::F32Nhwc => "f32-nhwc",
-            Format::U8 => "u8",
-        }
-    }
-
-    fn of_model(self) -> InputFormat {
-        match self {
-            Format::F32 => InputFormat::F32,
-            Format::F32Nhwc => InputFormat::F32Nhwc,
-            Format::U8 => InputFormat::U8Nhwc,
-        }
-    }
 }
 
 impl Mode {
@@ -168,7 +135,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let mut rows = Vec::new();
     for mode in modes {
         let found = graph(&model, mode).and_then(|graph| {
-            let options = Options { batch, input: args.input.of_model(), ..Options::default() };
+            let options = Options { batch, input: args.input.format(), ..Options::default() };
             // A thread tunes for the images that it has on its own.
             let own = Options { batch: (batch / threads).max(1), ..options.clone() };
             let options = Options { choices: tuning.choices(&graph, &own)?, ..options };

@@ -1,7 +1,7 @@
 //! `qgraph emit`: the text of any stage.
 
 use crate::Done;
-use crate::load::{Model, ShapeArgs, TargetArgs, about, target_names};
+use crate::load::{InputArgs, Model, ShapeArgs, TargetArgs, about, target_names};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
 use qgraph_compiler::qgraph::QGraph;
@@ -18,7 +18,7 @@ Examples:
   qgraph emit plan model.qgraph --target portable
   qgraph emit asm model.qgraph -o model.s
   qgraph emit rust model.qgraph -o model.rs
-  qgraph emit rust model.qgraph -o model.rs --standalone --targets avx512vnni
+  qgraph emit rust model.qgraph -o model.rs --standalone --targets avx512vnni --input u8
 
 A float .onnx is fused and scheduled in f32 for plan, kernels and asm.")]
 pub(crate) struct Args {
@@ -33,6 +33,8 @@ pub(crate) struct Args {
     /// Write to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -101,6 +103,12 @@ enum What {
     Rust,
 }
 
+impl Args {
+    fn options(&self) -> Options {
+        Options { batch: self.batch.into(), input: self.input.format(), ..Options::default() }
+    }
+}
+
 pub(crate) fn main(args: &Args) -> Done {
     // Before any work: options that would do nothing.
     match (args.what, args.rust.given(), args.target.asked()) {
@@ -120,7 +128,7 @@ pub(crate) fn main(args: &Args) -> Done {
         return Err(Error::new(Stage::Jit, "--target", message).in_file(&args.model));
     }
     let from_plan = |what| -> Result<String, Error> {
-        let options = Options { batch: args.batch.into(), ..Options::default() };
+        let options = args.options();
         pipeline::emit(pipeline::schedule(&model.runnable()?, &target, &options)?, what)
     };
     let about = about(&args.model);
@@ -170,7 +178,7 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
         standalone: args.rust.standalone,
         threads: args.rust.threads.unwrap_or(1).into(),
     };
-    let options = Options { batch: args.batch.into(), ..Options::default() };
+    let options = args.options();
     let targets = match &args.rust.targets[..] {
         [] => &[Target::avx2(), Target::avx512vnni()],
         given => given,

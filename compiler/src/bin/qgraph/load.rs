@@ -1,10 +1,10 @@
 //! Opening what the user names: `.onnx` or `.qgraph`, input shapes, preprocessing, engines, targets.
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use qgraph_compiler::data::{Input, Options, Pick, Samples};
 use qgraph_compiler::graph::{Graph, Tensor};
-use qgraph_compiler::lower::Choices;
+use qgraph_compiler::lower::{Choices, InputFormat};
 use qgraph_compiler::magic::{MAGIC_BYTES, Magic};
 use qgraph_compiler::preprocess::{ChannelOrder, InputLayout, Preprocess};
 use qgraph_compiler::qgraph::{QGraph, file};
@@ -129,6 +129,45 @@ pub(crate) enum EngineArg {
     Interp,
     /// The reference evaluator
     Eval,
+}
+
+/// How images are given to a network.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct InputArgs {
+    /// How images are given: f32 in the network's axis order, f32 or 8-bit pixels as rows of interleaved channels
+    #[arg(
+        long,
+        value_enum,
+        default_value = "f32",
+        hide_possible_values = true,
+        value_name = "f32|f32-nhwc|u8"
+    )]
+    input: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    F32,
+    F32Nhwc,
+    U8,
+}
+
+impl InputArgs {
+    pub(crate) fn name(self) -> &'static str {
+        match self.input {
+            Format::F32 => "f32",
+            Format::F32Nhwc => "f32-nhwc",
+            Format::U8 => "u8",
+        }
+    }
+
+    pub(crate) fn format(self) -> InputFormat {
+        match self.input {
+            Format::F32 => InputFormat::F32,
+            Format::F32Nhwc => InputFormat::F32Nhwc,
+            Format::U8 => InputFormat::U8Nhwc,
+        }
+    }
 }
 
 /// For which instruction set kernels are made.
