@@ -4,20 +4,27 @@
 //! `include_bytes!`. What depends on it needs `qgraph-runtime` beside this crate, and nothing at run time. The code is `no_std`,
 //! allocates nothing, and gives the bits that every engine of qgraph gives.
 //!
-//! ```ignore
+//! ```
 //! use qgraph_macros::quantized_model;
 //! use qgraph_runtime::{Arena, Model, TensorMut, TensorRef};
+//! use std::sync::Mutex;
 //!
 //! // In item position: a type. The path starts at the folder of the package's Cargo.toml.
-//! quantized_model!(pub Digits, "models/digits.qgraph", targets = [avx2, avx512vnni], batch = 1, input = u8);
+//! quantized_model!(pub Digits, "../examples/embedded/digits.qgraph", targets = [avx2, avx512vnni], batch = 1, input = u8);
 //!
-//! let model = Digits::new();
+//! // In a static, memory for a run takes neither heap nor stack.
 //! static ARENA: Mutex<Arena<{ Digits::ARENA_BYTES }>> = Mutex::new(Arena::new());
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (pixels, mut scores) = ([0; 16 * 16], [0.0; 10]);
 //! let mut arena = ARENA.lock()?;
-//! model.run(&[TensorRef::U8(pixels)], &mut [TensorMut::F32(&mut scores)], arena.bytes())?;
+//! Digits::new().run(&[TensorRef::U8(&pixels)], &mut [TensorMut::F32(&mut scores)], arena.bytes())?;
 //!
 //! // In expression position: a model, ready to run.
-//! let model = quantized_model!("models/digits.qgraph");
+//! let model = quantized_model!("../examples/embedded/digits.qgraph");
+//! assert_eq!(model.output(0).shape, [1, 10]);
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! | option | what | default |
