@@ -8,7 +8,7 @@ use qgraph_compiler::data::Random;
 use qgraph_compiler::graph::{
     Binary, Conv, Epilogue, GlobalPool, Graph, Op, Pool, PoolKind, Tensor, Unary, ValueId,
 };
-use qgraph_compiler::jit::{Jit, Options};
+use qgraph_compiler::jit::{Jit, Options, time_stamp};
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{blob::Bytes, pipeline};
@@ -148,18 +148,9 @@ fn plan([channels, extent]: [usize; 2], layer: Layer, target: &Target) -> qgraph
 
 /// Time stamp counts per second.
 fn ticks_per_second() -> f64 {
-    let clock = || {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: every x86-64 CPU has the instruction, and it touches no memory.
-        unsafe {
-            std::arch::x86_64::_rdtsc()
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        0u64
-    };
-    let (start, from) = (Instant::now(), clock());
+    let (start, from) = (Instant::now(), time_stamp());
     std::thread::sleep(Duration::from_millis(50));
-    (clock() - from) as f64 / start.elapsed().as_secs_f64()
+    (time_stamp() - from) as f64 / start.elapsed().as_secs_f64()
 }
 
 fn kernels(c: &mut Criterion) {

@@ -1,7 +1,7 @@
 //! The text of machine code, assembled by rustc (LLVM), gives the bytes of the JIT.
 
 use crate::support::random_graph::random_graph;
-use crate::support::temp_dir;
+use crate::support::{rustc, temp_dir};
 use qgraph_compiler::jit::{Code, Options};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{lower, pipeline};
@@ -44,13 +44,7 @@ fn main() {\n";
     program += &prints;
     program += "}\n";
     std::fs::write(dir.path().join("main.rs"), program).expect("writes");
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let built = Command::new(rustc)
-        .args(["--edition=2024", "-Cdebuginfo=0", "main.rs", "-o", "main"])
-        .current_dir(dir.path())
-        .output()
-        .expect("rustc runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    rustc(dir.path(), &["--edition=2024", "-Cdebuginfo=0", "main.rs", "-o", "main"]);
     let printed = Command::new(dir.path().join("main")).output().expect("it runs").stdout;
     let printed = String::from_utf8(printed).expect("hex digits");
     assert_eq!(printed.lines().count(), expected.len());

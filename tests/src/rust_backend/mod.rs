@@ -6,7 +6,7 @@ mod words;
 
 use crate::support::engines::{self, plan};
 use crate::support::random_graph::{random_graph, random_inputs};
-use crate::support::{TempDir, temp_dir, workspace_root};
+use crate::support::{TempDir, rustc, temp_dir, workspace_root};
 use qgraph_compiler::lower::Options as Schedule;
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
@@ -14,7 +14,6 @@ use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::rust::{self, Options, Weights};
 use qgraph_compiler::target::Target;
 use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -90,14 +89,6 @@ impl Case {
             .collect();
         engines::run(&model, &inputs).into_iter().flatten().flat_map(u32::to_le_bytes).collect()
     }
-}
-
-/// Runs `rustc` in a folder.
-fn rustc(folder: &Path, arguments: &[&str]) {
-    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let out = Command::new(compiler).current_dir(folder).args(arguments).output();
-    let out = out.expect("rustc runs (RUSTC names another)");
-    assert!(out.status.success(), "rustc {arguments:?}:\n{}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// A folder with the runtime compiled in it, as a library.

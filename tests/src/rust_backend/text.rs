@@ -1,7 +1,8 @@
 //! The text of generated Rust: reviewed for a small model, the same each time, without warnings, without `std`, and what is refused.
 
-use super::{Case, LINK, options, rustc, with_runtime};
+use super::{Case, LINK, options, with_runtime};
 use crate::support::random_graph::{ConvCase, Maker};
+use crate::support::rustc;
 use crate::support::temp_dir;
 use qgraph_compiler::qgraph::{QGraph, Window};
 use qgraph_compiler::rust::{self, Options, Weights};

@@ -54,6 +54,14 @@ impl Drop for TempDir {
     }
 }
 
+/// Runs `rustc` in a folder.
+pub(crate) fn rustc(folder: &std::path::Path, arguments: &[&str]) {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = std::process::Command::new(compiler).current_dir(folder).args(arguments).output();
+    let out = out.expect("rustc runs (RUSTC names another)");
+    assert!(out.status.success(), "rustc {arguments:?}:\n{}", String::from_utf8_lossy(&out.stderr));
+}
+
 /// A fresh, empty folder; `name` only helps to recognise it.
 pub(crate) fn temp_dir(name: &str) -> TempDir {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -2,7 +2,7 @@
 //! predicts.
 
 use crate::bench::Buffers;
-use qgraph_compiler::jit::{Jit, Options};
+use qgraph_compiler::jit::{Jit, Options, time_stamp};
 use qgraph_compiler::plan::{Plan, Work, cost};
 use qgraph_compiler::{Error, Result, Stage};
 use qgraph_runtime::Model;
@@ -129,17 +129,6 @@ fn monotonic() -> u64 {
 /// There is no `perf`, and no jitdump.
 #[cfg(not(target_os = "linux"))]
 fn monotonic() -> u64 {
-    0
-}
-
-/// Time stamp counter.
-fn time_stamp() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 CPU has the instruction, and it touches no memory.
-    unsafe {
-        std::arch::x86_64::_rdtsc()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
     0
 }
 
