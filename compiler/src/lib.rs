@@ -12,10 +12,13 @@
 //! | [`lower`] | integer graph → [`plan::Plan`] of [`kernel`]s |
 //! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
 //! | [`rust`] | plans → Rust source |
+//! | [`build`] | files → Rust source, from a build script |
 
 #![cfg_attr(not(all(feature = "jit", feature = "rust")), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod blob;
+#[cfg(feature = "rust")]
+pub mod build;
 pub mod calib;
 #[cfg(feature = "data")]
 pub mod data;

@@ -1,6 +1,7 @@
 //! What stands between the parentheses of `quantized_model!`.
 
 use qgraph_compiler::lower::InputFormat;
+use qgraph_compiler::rust::TARGETS;
 use qgraph_compiler::target::Target;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -34,7 +35,7 @@ impl Parse for Call {
         let mut call = Call {
             name,
             path: input.parse()?,
-            targets: vec![Target::avx2(), Target::avx512vnni()],
+            targets: TARGETS.to_vec(),
             batch: 1,
             threads: 1,
             input: InputFormat::F32,

@@ -1,6 +1,7 @@
 //! Every test that sees more than one module, in one binary (one link, shared helpers).
 //! Modules are named by what they hold fixed; see each one's first line.
 
+mod build_script;
 mod calibration;
 mod cli;
 mod cost;
@@ -12,6 +13,7 @@ mod fusion;
 mod jit;
 mod kernel_instr;
 mod kernel_ir;
+mod new_user;
 mod onnx_import;
 mod ort;
 mod plan_ir;

@@ -20,7 +20,7 @@ mod text;
 
 use crate::error::{Error, Problem, Result, Stage};
 use crate::plan::{Plan, verify};
-use crate::target::Isa;
+use crate::target::{Isa, Target};
 use std::ops::Range;
 
 /// Where the weights of the source are.
@@ -47,6 +47,25 @@ pub struct Options {
     pub standalone: bool,
     /// Threads that a run may use where a pool is given, at least 1. More than one needs `std`.
     pub threads: usize,
+}
+
+/// Instruction sets that get code of their own where nothing is said: on x86-64 the newest that is common, and what all have.
+pub const TARGETS: [Target; 2] = [Target::avx2(), Target::avx512vnni()];
+
+/// The name of a type after that of a file: `mobilenet-v2` → `MobilenetV2`.
+pub fn type_name(stem: &str) -> String {
+    let mut name = String::new();
+    let mut start = true;
+    for c in stem.chars() {
+        if !c.is_ascii_alphanumeric() {
+            start = true;
+        } else if std::mem::take(&mut start) {
+            name.push(c.to_ascii_uppercase());
+        } else {
+            name.push(c);
+        }
+    }
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("Model{name}") }
 }
 
 /// The source of a model. `plans` are of one network, for different targets, the first for [`Isa::Portable`]: what runs where nothing else
@@ -107,4 +126,15 @@ fn check(plans: &[Plan], file: &[u8], stamp: &Range<usize>, options: &Options) -
         wrong(&options.file, "does not end with the weights of the plans".into());
     }
     Error::all(Stage::Emit, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_after_files() {
+        let names = ["resnet50", "mobilenet-v2", "a_b.c", "7", "", "Ünet"].map(type_name);
+        assert_eq!(names, ["Resnet50", "MobilenetV2", "ABC", "Model7", "Model", "Net"]);
+    }
 }

@@ -172,7 +172,7 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
     };
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
     let source = rust::Options {
-        name: args.rust.name.clone().unwrap_or_else(|| type_name(&stem)),
+        name: args.rust.name.clone().unwrap_or_else(|| rust::type_name(&stem)),
         file: args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         weights,
         standalone: args.rust.standalone,
@@ -180,26 +180,10 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
     };
     let options = args.options();
     let targets = match &args.rust.targets[..] {
-        [] => &[Target::avx2(), Target::avx512vnni()],
+        [] => &rust::TARGETS,
         given => given,
     };
     pipeline::rust(graph, &file, targets, &options, &source)
-}
-
-/// `mobilenet-v2` → `MobilenetV2`.
-fn type_name(stem: &str) -> String {
-    let mut name = String::new();
-    let mut start = true;
-    for c in stem.chars() {
-        if !c.is_ascii_alphanumeric() {
-            start = true;
-        } else if std::mem::take(&mut start) {
-            name.push(c.to_ascii_uppercase());
-        } else {
-            name.push(c);
-        }
-    }
-    if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("Model{name}") }
 }
 
 /// The path of a file as seen from a folder, both canonical, with `/`: what `include_bytes!` wants, and the same wherever both lie.
@@ -214,12 +198,6 @@ fn path_from(folder: &Path, file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_are_named_after_files() {
-        let names = ["resnet50", "mobilenet-v2", "a_b.c", "7", "", "Ünet"].map(type_name);
-        assert_eq!(names, ["Resnet50", "MobilenetV2", "ABC", "Model7", "Model", "Net"]);
-    }
 
     #[test]
     fn paths_lead_from_the_source_to_the_model() {
