@@ -8,9 +8,13 @@ use super::tile;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
 use crate::plan::{GridDim, cost};
 use crate::target::Target;
+use std::collections::BTreeMap;
 
-/// Pixels of a tile: enough independent chains to hide the latency of a step.
-const PIXELS: usize = 8;
+/// Most pixels of a tile: more would only lengthen the code.
+const PIXELS: usize = 16;
+
+/// Registers of a tile besides accumulators and weights: an input, and two constants of the epilogue.
+const OTHERS: usize = 3;
 
 impl Lower<'_> {
     pub(super) fn channelwise(&mut self, layer: &Layer) {
@@ -28,7 +32,7 @@ impl Lower<'_> {
                 (first..first + count).flat_map(|c| self.channel_table(layer, c)).collect::<Vec<u8>>();
             let table_bytes = table.len() / count;
             let table = self.draft.constant(table);
-            let most = PIXELS.min(target.registers - 4);
+            let most = PIXELS.min(target.registers - OTHERS - weight_registers(&target, layer));
             let rows = tile::rows(ow, most, |p| cost::kernel(&kernel(&target, layer, p, valid), &target));
             for strip in tile::strips(ow, tile::least(&rows).0) {
                 let kernel = self.draft.kernel(kernel(&target, layer, strip.pixels, valid));
@@ -88,6 +92,12 @@ impl Lower<'_> {
     }
 }
 
+/// Weights of one kernel row that stay in registers, where they leave enough accumulators to hide the latency of a step.
+fn weight_registers(target: &Target, layer: &Layer) -> usize {
+    let columns = layer.shape.kernel[1];
+    if columns + OTHERS + 8 <= target.registers { columns } else { 0 }
+}
+
 fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel {
     let bytes = target.vector_bytes();
     let dot = Dot::of(target, layer.shape.integer);
@@ -98,30 +108,41 @@ fn kernel(target: &Target, layer: &Layer, pixels: usize, valid: usize) -> Kernel
     let x = b.param("x", Access::Read);
     let params = Params::declare(&mut b, layer.finish);
     let acc = b.array("acc", pixels);
-    let extra = b.array("t", 3);
+    let extra = b.array("t", OTHERS);
+    let held = weight_registers(target, layer);
+    let weights = (held > 0).then(|| b.array("w", held));
     b.unroll(pixels, |b, p| b.op(Instr::Load { dst: acc.at(p), src: Addr::new(params.t, 0), bytes }));
-    let weights = layer.finish.table_vectors() * bytes;
     let l = &layer.x.layout;
     let by = [(x, (window.dilations[0] * l.row()) as i64), (params.t, (kw * bytes) as i64)];
+    // Every input column is loaded once. A pixel meets its columns, and so its taps, from left to right.
+    let users = (0..pixels).flat_map(|p| (0..kw).map(move |k| (p, k)));
+    let users = users.map(|(p, k)| (p * window.strides[1] + k * window.dilations[1], (p, k)));
+    let mut columns = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+    users.for_each(|(column, user)| columns.entry(column).or_default().push(user));
     b.loop_(kh, by, |b| {
-        b.unroll(kw, |b, k| {
-            b.unroll(pixels, |b, p| {
-                let at = p * (window.strides[1] * l.pixel());
-                let src = Addr::new(x, at + k * (window.dilations[1] * l.pixel()));
-                let (input, weight) = (extra.at(0), Addr::new(params.t, k * bytes + weights).into());
-                match dot {
-                    // A byte has the product of a word: no half to split off.
-                    Dot::U8S8 | Dot::Words => {
-                        b.op(Instr::LoadU8 { dst: input.clone(), src, count: valid });
-                        b.op(Instr::Dot2 { acc: acc.at(p), a: input, b: weight });
-                    }
-                    Dot::F32 => {
-                        b.op(Instr::Load { dst: input.clone(), src, bytes: 4 * valid });
-                        b.op(Instr::FmaAcc { acc: acc.at(p), a: input, b: weight });
-                    }
-                }
+        let in_memory = |k: usize| Addr::new(params.t, (layer.finish.table_vectors() + k) * bytes);
+        if let Some(weights) = &weights {
+            for k in 0..kw {
+                b.op(Instr::Load { dst: weights.at(k), src: in_memory(k), bytes });
+            }
+        }
+        for (column, users) in &columns {
+            let src = Addr::new(x, column * l.pixel());
+            let input = extra.at(0);
+            b.op(match dot {
+                // A byte has the product of a word: no half to split off.
+                Dot::U8S8 | Dot::Words => Instr::LoadU8 { dst: input.clone(), src, count: valid },
+                Dot::F32 => Instr::Load { dst: input.clone(), src, bytes: 4 * valid },
             });
-        });
+            for &(p, k) in users {
+                let (acc, a) = (acc.at(p), input.clone());
+                let weight = weights.as_ref().map_or_else(|| in_memory(k).into(), |w| w.at(k).into());
+                b.op(match dot {
+                    Dot::U8S8 | Dot::Words => Instr::Dot2 { acc, a, b: weight },
+                    Dot::F32 => Instr::FmaAcc { acc, a, b: weight },
+                });
+            }
+        }
     });
     let outputs = Outputs {
         target,
