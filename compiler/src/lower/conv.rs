@@ -2,7 +2,7 @@
 //!
 //! - `cut`: how a dense one is cut.
 //! - `dense`: convolutions and fully connected layers, cut into panels and strips; `kernel` (with `words`): the kernels they call.
-//! - `super::depthwise`, `super::sliding`, `super::channelwise`: one input channel per output channel.
+//! - `super::depthwise` (with `super::rows`), `super::channelwise`: one input channel per output channel.
 
 mod cut;
 mod dense;

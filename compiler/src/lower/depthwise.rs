@@ -7,7 +7,7 @@
 use super::conv::{Dot, Layer};
 use super::draft::DraftCall;
 use super::epilogue::{Common, Finish, Params, common, common_table, pack};
-use super::sliding::Chunk;
+use super::rows::{self, Chunk};
 use super::tile;
 use super::unpack::{self, Unpack};
 use super::{Layout, Lower};
@@ -33,13 +33,14 @@ impl Lower<'_> {
         let whole = channels / chunk;
         let parts =
             [(0, whole, chunk), (whole, usize::from(!channels.is_multiple_of(chunk)), channels % chunk)];
-        let fold = self.fold(layer);
+        let way = rows::way(&target, layer);
+        let fold = way.map_or(1, |_| rows::fold(&target, layer));
         for (first, count, lanes) in parts.into_iter().filter(|p| p.1 > 0) {
             let store = padded(y, lanes);
-            if self.slides(layer) {
+            if let Some(way) = way {
                 let (channels, store) = if fold > 1 { (chunk, chunk) } else { (lanes, store) };
                 let chunk = Chunk { first, count, channels, store, fold };
-                calls.extend(self.sliding(layer, common_at, chunk));
+                calls.extend(self.whole_rows(layer, way, common_at, chunk));
                 continue;
             }
             let table = (first..first + count)

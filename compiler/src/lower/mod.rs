@@ -8,7 +8,7 @@
 //! - `layout`: strides and loop nests over elements.
 //! - `draft`: the plan being written; shares kernels and constants, places the arena.
 //! - `choice`: how layers are cut, as data.
-//! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `sliding`, `channelwise`: convolutions.
+//! - `conv`, `tile`, `prefetch`, `epilogue`, `depthwise`, `rows`, `window`, `sliding`, `channelwise`: convolutions.
 //! - `input`: how inputs are given and where they go, quantization; `pixels`: inputs of bytes.
 //! - `elementwise`, `pool`, `moves`, `border`, `float`: everything else.
 
@@ -29,9 +29,11 @@ mod moves;
 mod pixels;
 mod pool;
 mod prefetch;
+mod rows;
 mod sliding;
 mod tile;
 mod unpack;
+mod window;
 
 use crate::error::{Error, Result, Stage};
 use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};

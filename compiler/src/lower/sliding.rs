@@ -4,105 +4,37 @@
 //! columns: it belongs to as many outputs as the kernel is wide, whose accumulators stay in registers until their last column
 //! has passed. With kernels of three rows, four input rows hold the taps of two output rows, which share the unpacking:
 //! `[k0 k1 k2 0]` are the weights of the upper one, `[0 k0 k1 k2]` of the lower.
-//!
-//! Pixels narrower than a vector are folded: neighbours lie one after the other, so a vector loaded at a column holds that column for one
-//! output and the next column for the next output.
 
-use super::Lower;
 use super::conv::{Dot, Layer};
 use super::depthwise::{Ending, Output, Tile, padded, weights_at};
-use super::draft::{At, DraftCall};
 use super::epilogue::Params;
+use super::rows::{Chunk, Way, pixels};
 use super::tile;
-use super::unpack::{self, Unpack};
+use super::unpack::{self, Unpack, VECTORS};
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Reg};
-use crate::plan::GridDim;
 use crate::target::{Dots, Target};
-
-/// Vectors of channels that lie one after the other, each a kernel call.
-#[derive(Clone, Copy)]
-pub(super) struct Chunk {
-    /// First vector of bytes.
-    pub(super) first: usize,
-    /// How many.
-    pub(super) count: usize,
-    /// Channels of each that exist, and that may be stored.
-    pub(super) channels: usize,
-    pub(super) store: usize,
-    /// Neighbouring pixels in a vector: see [`Lower::fold`].
-    pub(super) fold: usize,
-}
 
 /// Output rows that a kernel of `kh` rows makes at once.
 fn rows(kh: usize) -> usize {
     if kh == 3 { 2 } else { 1 }
 }
 
-impl Lower<'_> {
-    /// Whether a layer is computed here.
-    pub(super) fn slides(&self, layer: &Layer) -> bool {
-        let window = &layer.conv.window;
-        let [kh, kw] = window.kernel;
-        let registers = 4 * kw * rows(kh) + unpack::registers(self.target);
-        self.target.dots == Dots::Bytes
-            && window.strides == [1, 1]
-            && window.dilations == [1, 1]
-            && kw > 1
-            && layer.map()[1] >= kw
-            && registers <= self.target.registers
-    }
-
-    /// How many neighbouring pixels of a layer that [`Lower::slides`] a vector holds: 1, unless pixels are so narrow that they divide it and
-    /// rows divide into such groups.
-    pub(super) fn fold(&self, layer: &Layer) -> usize {
-        let bytes = self.target.vector_bytes();
-        let pixel = layer.x.layout.pixel();
-        let layouts = [Some(&layer.y), layer.r.as_ref()];
-        let alike = layouts.into_iter().flatten().all(|place| place.layout.pixel() == pixel);
-        let fold = bytes / pixel;
-        let divides = bytes.is_multiple_of(pixel) && layer.map()[1].is_multiple_of(fold.max(1));
-        if self.slides(layer) && alike && divides && layer.outputs() <= pixel { fold } else { 1 }
-    }
-
-    /// The calls for some channels of a layer that [`Lower::slides`].
-    pub(super) fn sliding(&mut self, layer: &Layer, common_at: At, chunk: Chunk) -> Vec<DraftCall> {
-        let target = self.target.clone();
-        let [oh, _] = layer.map();
-        let at_once = rows(layer.shape.kernel[0]);
-        // Pairs of rows, then the last row if it is alone.
-        let parts = [(0, oh / at_once, at_once), (oh / at_once * at_once, oh % at_once, 1)];
-        let mut calls = Vec::new();
-        for (start, count, rows) in parts.into_iter().filter(|p| p.1 > 0) {
-            let kernel = Spec { target: &target, layer, chunk, rows }.kernel();
-            let kernel = self.draft.kernel(kernel);
-            let chunks = chunk.first..chunk.first + chunk.count;
-            let table =
-                chunks.flat_map(|c| self.depthwise_table(layer, c, 0..rows, chunk.fold)).collect::<Vec<u8>>();
-            let table_bytes = table.len() / chunk.count;
-            let table = self.draft.constant(table);
-            let bytes = target.vector_bytes();
-            let (x, y, r) = (&layer.x.layout, &layer.y.layout, layer.r.as_ref().map(|r| &r.layout));
-            let skip = chunk.first * bytes;
-            let mut args = vec![
-                layer.x_first().plus(start * x.row() + skip),
-                table,
-                common_at,
-                layer.y.first().plus(start * y.row() + skip),
-            ];
-            args.extend(layer.r.as_ref().map(|r| r.first().plus(start * r.layout.row() + skip)));
-            let dim = |extent: usize, x: usize, t: usize, y: usize, r: Option<usize>| {
-                let advance = [x, t, 0, y].into_iter().chain(r).map(|by| by as i64).collect();
-                GridDim { extent, advance }
-            };
-            let grid = [
-                dim(x.shape[0], x.image(), 0, y.image(), r.map(|r| r.image())),
-                dim(chunk.count, bytes, table_bytes, bytes, r.map(|_| bytes)),
-                dim(count, rows * x.row(), 0, rows * y.row(), r.map(|r| rows * r.row())),
-            ];
-            calls.push(DraftCall { kernel, args, grid: grid.into_iter().filter(|d| d.extent > 1).collect() });
-        }
-        calls
-    }
+/// This way, where a layer can be computed so.
+pub(super) fn way(target: &Target, layer: &Layer) -> Option<Way> {
+    let window = &layer.conv.window;
+    let [kh, kw] = window.kernel;
+    let rows = rows(kh);
+    let registers = VECTORS * kw * rows + unpack::registers(target);
+    let fits = target.dots == Dots::Bytes
+        && window.strides == [1, 1]
+        && window.dilations == [1, 1]
+        && kw > 1
+        && layer.map()[1] >= kw
+        && registers <= target.registers;
+    fits.then_some(Way {
+        rows,
+        kernel: |target, layer, chunk, rows| Spec { target, layer, chunk, rows }.kernel(),
+    })
 }
 
 /// Geometry of a kernel that makes whole rows.
@@ -126,7 +58,7 @@ impl Spec<'_> {
         let mut b = KernelBuilder::new(name, self.target.lanes);
         let x = b.param("x", Access::Read);
         let params = Params::declare(&mut b, self.layer.finish);
-        let acc = b.array("acc", 4 * self.live() * self.rows);
+        let acc = b.array("acc", VECTORS * self.live() * self.rows);
         let t = Tile { acc, unpack: Unpack::declare(&mut b, self.target) };
         let ending = Ending {
             target: self.target,
@@ -142,8 +74,7 @@ impl Spec<'_> {
         for column in 0..first {
             self.column(&mut b, t, x, &ending, column, usize::MAX);
         }
-        let (px, py) = (self.layer.x.layout.pixel(), self.layer.y.layout.pixel());
-        let pr = self.layer.r.as_ref().map_or(0, |r| r.layout.pixel());
+        let [px, py, pr] = pixels(self.layer);
         let by = [(x, px), (params.y, py)].into_iter().chain(params.r.map(|r| (r, pr)));
         b.loop_(turns, by.map(|(p, pixel)| (p, (turn * pixel) as i64)).collect::<Vec<_>>(), |b| {
             for column in first..first + turn {
@@ -168,7 +99,7 @@ impl Spec<'_> {
         let layout = &self.layer.x.layout;
         let groups = kh.div_ceil(4);
         let fold = self.chunk.fold;
-        let set = |output: usize, row: usize| 4 * ((output / fold % self.live()) * self.rows + row);
+        let set = |output: usize, row: usize| VECTORS * ((output / fold % self.live()) * self.rows + row);
         let exists = |output: usize| output < width && output.is_multiple_of(fold);
         if exists(column) {
             t.start(b, self.target, ending.params, self.rows, |row| set(column, row));
