@@ -3,10 +3,12 @@
 //! Pixels narrower than a vector are folded: neighbours lie one after the other, so a vector loaded at a column holds that column for one
 //! output and the next column for the next output.
 
-use super::conv::Layer;
+use super::conv::{Dot, Layer};
+use super::depthwise::{Ending, padded};
 use super::draft::{At, DraftCall};
-use super::{Lower, sliding, window};
-use crate::kernel::Kernel;
+use super::epilogue::Params;
+use super::{Lower, sliding, tile, window};
+use crate::kernel::{Addr, Instr, Kernel, KernelBuilder, ParamId, Reg};
 use crate::plan::GridDim;
 use crate::target::Target;
 
@@ -29,8 +31,49 @@ pub(super) struct Chunk {
 pub(super) struct Way {
     /// Output rows that a kernel makes at once.
     pub(super) rows: usize,
-    /// The kernel for a chunk and so many rows.
-    pub(super) kernel: fn(&Target, &Layer, Chunk, usize) -> Kernel,
+    /// The kernel for some rows.
+    pub(super) kernel: fn(&Rows) -> Kernel,
+}
+
+/// Geometry of a kernel that makes whole rows.
+pub(super) struct Rows<'a> {
+    pub(super) target: &'a Target,
+    pub(super) layer: &'a Layer<'a>,
+    pub(super) chunk: Chunk,
+    /// Output rows.
+    pub(super) rows: usize,
+}
+
+impl Rows<'_> {
+    /// A kernel of its name.
+    pub(super) fn builder(&self) -> KernelBuilder {
+        let [kh, kw] = self.layer.shape.kernel;
+        let kind = if self.layer.finish.residual() { "dwconv_add" } else { "dwconv" };
+        let folded = if self.chunk.fold > 1 { format!("_fold{}", self.chunk.fold) } else { String::new() };
+        let kind = format!("{kind}{kh}x{kw}_row{}{folded}", self.rows);
+        let channels = self.chunk.channels / self.chunk.fold;
+        let name = tile::name(Dot::U8S8, &kind, self.layer.map()[1], channels, self.target);
+        KernelBuilder::new(name, self.target.lanes)
+    }
+
+    /// How accumulators are stored.
+    pub(super) fn ending(&self, params: Params) -> Ending<'_> {
+        let Chunk { channels, store, .. } = self.chunk;
+        Ending { target: self.target, finish: self.layer.finish, params, channels, store }
+    }
+
+    /// Loads a vector of the input: of a row and a column from where `x` points.
+    pub(super) fn load(&self, x: ParamId, row: usize, column: usize, dst: Reg) -> Instr<Reg, Addr> {
+        let layout = &self.layer.x.layout;
+        let src = Addr::new(x, row * layout.row() + column * layout.pixel());
+        Instr::Load { dst, src, bytes: padded(layout, self.chunk.channels) }
+    }
+
+    /// Bytes from one column to the next, and from one output to the next, of what a kernel walks along.
+    pub(super) fn pixels(&self) -> [usize; 3] {
+        let layer = self.layer;
+        [layer.x.layout.pixel(), layer.y.layout.pixel(), layer.r.as_ref().map_or(0, |r| r.layout.pixel())]
+    }
 }
 
 /// The better way that a layer can be computed in, if there is one.
@@ -51,11 +94,6 @@ pub(super) fn fold(target: &Target, layer: &Layer) -> usize {
     if next && alike && divides && layer.outputs() <= pixel { fold } else { 1 }
 }
 
-/// Bytes from one column to the next, and from one output to the next, of what a kernel walks along.
-pub(super) fn pixels(layer: &Layer) -> [usize; 3] {
-    [layer.x.layout.pixel(), layer.y.layout.pixel(), layer.r.as_ref().map_or(0, |r| r.layout.pixel())]
-}
-
 impl Lower<'_> {
     /// The calls for some channels of a layer.
     pub(super) fn whole_rows(
@@ -72,7 +110,7 @@ impl Lower<'_> {
         let parts = [(0, oh / way.rows, way.rows), (oh / way.rows * way.rows, oh % way.rows, 1)];
         let mut calls = Vec::new();
         for (start, count, rows) in parts.into_iter().filter(|p| p.1 > 0) {
-            let kernel = self.draft.kernel((way.kernel)(&target, layer, chunk, rows));
+            let kernel = self.draft.kernel((way.kernel)(&Rows { target: &target, layer, chunk, rows }));
             let chunks = chunk.first..chunk.first + chunk.count;
             let table =
                 chunks.flat_map(|c| self.depthwise_table(layer, c, 0..rows, chunk.fold)).collect::<Vec<u8>>();

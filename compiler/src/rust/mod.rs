@@ -49,7 +49,7 @@ pub struct Options {
     pub threads: usize,
 }
 
-/// Instruction sets that get code of their own where nothing is said: on x86-64 the newest that is common, and what all have.
+/// Instruction sets that get code of their own where nothing is said: what most x86-64 CPUs have, and the fastest.
 pub const TARGETS: [Target; 2] = [Target::avx2(), Target::avx512vnni()];
 
 /// The name of a type after that of a file: `mobilenet-v2` → `MobilenetV2`.
