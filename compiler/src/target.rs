@@ -40,16 +40,13 @@ pub struct Target {
     pub registers: usize,
     /// What an inner product of bytes is made of.
     pub dots: Dots,
-    /// Bytes of first-level data cache.
-    pub l1: usize,
-    /// Bytes of second-level cache.
-    pub l2: usize,
     /// What instructions and memory cost.
     pub core: Core,
 }
 
-/// What the cost model (`plan::cost`) knows of a core. Pipes are bits of a mask; an instruction takes any one pipe of its class. Where cores of one
-/// family differ the figures are those of a Zen 4, measured on one: they decide between schedules of equal results.
+/// What the cost model (`plan::cost`) knows of a core. Pipes are bits of a mask; an instruction takes any one pipe of its class. Cores of one
+/// instruction set differ: a target has the figures of one that was measured, and [`Target::detect`] those of the CPU it runs on where they are
+/// known. They decide between schedules of equal results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
     /// Pipes that multiply: dots, products, fused multiply-adds.
@@ -72,10 +69,14 @@ pub struct Core {
     pub latency: u32,
     /// Cycles that are lost between the end of a loop, or of a call, and what follows.
     pub turn: u32,
+    /// Bytes of first-level data cache.
+    pub l1: usize,
     /// Lines of 64 bytes of the first-level cache whose addresses differ by a multiple of its size over this number.
     pub l1_ways: usize,
     /// Cycles that a load of a line loses which that cache has lost, where many are under way.
     pub l1_miss: u32,
+    /// Bytes of second-level cache.
+    pub l2: usize,
     /// Bytes of third-level cache that a core may count on.
     pub l3: usize,
     /// Bytes per cycle from there.
@@ -98,12 +99,40 @@ const ZEN4: Core = Core {
     issue: 6,
     latency: 4,
     turn: 8,
+    l1: 32 << 10,
     l1_ways: 8,
     l1_miss: 2,
+    l2: 1 << 20,
     l3: 8 << 20,
     l3_rate: 19,
     l3_wait: 200,
     memory_rate: 7,
+};
+
+/// With 512-bit vectors: each passes pipes and ports in two halves.
+const ZEN4_512: Core = Core { passes: 2, ..ZEN4 };
+
+/// Golden Cove and its successors in servers, with 512-bit vectors: two pipes of that width, one of which shuffles. Memory as measured on a Xeon
+/// of that kind, a virtual machine's share.
+const GOLDEN_COVE_512: Core = Core {
+    multiply: 0b11,
+    add: 0b11,
+    shuffle: 0b10,
+    any: 0b11,
+    passes: 1,
+    loads: 2,
+    stores: 1,
+    issue: 6,
+    latency: 5,
+    turn: 8,
+    l1: 48 << 10,
+    l1_ways: 12,
+    l1_miss: 2,
+    l2: 2 << 20,
+    l3: 8 << 20,
+    l3_rate: 8,
+    l3_wait: 300,
+    memory_rate: 4,
 };
 
 impl Target {
@@ -115,9 +144,7 @@ impl Target {
             lanes: 4,
             registers: 16,
             dots: Dots::Bytes,
-            l1: 32 << 10,
-            l2: 512 << 10,
-            core: ZEN4,
+            core: Core { l2: 512 << 10, ..ZEN4 },
         }
     }
 
@@ -129,24 +156,13 @@ impl Target {
             lanes: 8,
             registers: 15,
             dots: Dots::Words,
-            l1: 32 << 10,
-            l2: 512 << 10,
-            core: ZEN4,
+            core: Core { l2: 512 << 10, ..ZEN4 },
         }
     }
 
     /// 256-bit vectors, 16 registers, `vpdpbusd`.
     pub const fn avxvnni() -> Self {
-        Target {
-            isa: Isa::AvxVnni,
-            name: "avxvnni",
-            lanes: 8,
-            registers: 16,
-            dots: Dots::Bytes,
-            l1: 32 << 10,
-            l2: 1 << 20,
-            core: ZEN4,
-        }
+        Target { isa: Isa::AvxVnni, name: "avxvnni", lanes: 8, registers: 16, dots: Dots::Bytes, core: ZEN4 }
     }
 
     /// 512-bit vectors, 32 registers, `vpdpbusd`.
@@ -157,10 +173,7 @@ impl Target {
             lanes: 16,
             registers: 32,
             dots: Dots::Bytes,
-            l1: 32 << 10,
-            l2: 1 << 20,
-            // A vector passes pipes and ports in two halves.
-            core: Core { passes: 2, ..ZEN4 },
+            core: GOLDEN_COVE_512,
         }
     }
 
@@ -173,9 +186,13 @@ impl Target {
         Target::ALL.into_iter().find(|t| t.name == name)
     }
 
-    /// The best target this CPU and operating system can run.
+    /// The best target this CPU and operating system can run, with the figures of this CPU.
     pub fn detect() -> Self {
-        Target::ALL.into_iter().rfind(Target::native).unwrap_or(Target::portable())
+        let mut target = Target::ALL.into_iter().rfind(Target::native).unwrap_or(Target::portable());
+        if target.isa == Isa::Avx512Vnni && cpu::identity().0.starts_with(b"AMD") {
+            target.core = ZEN4_512;
+        }
+        target
     }
 
     /// Whether this CPU and operating system can run machine code made for the target.

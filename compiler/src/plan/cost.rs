@@ -52,7 +52,7 @@ pub fn steps(plan: &Plan) -> Vec<Cost> {
             Work::Function(_) => (FUNCTION * (cost.read + cost.written) as f64, false),
         };
         let constants = far * cost.constants as f64;
-        let beyond = (cost.read + cost.written).saturating_sub(inputs + plan.target.l2);
+        let beyond = (cost.read + cost.written).saturating_sub(inputs + plan.target.core.l2);
         cost.cycles = if hidden { constants.max(calls) } else { constants + calls };
         cost.cycles += far * inputs as f64 + beyond as f64 / f64::from(l3_rate);
         cost

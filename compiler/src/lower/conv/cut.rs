@@ -135,7 +135,7 @@ impl TileCosts {
 fn crowded(spec: &Spec) -> f64 {
     const LINE: usize = 64;
     let core = &spec.target.core;
-    let sets = spec.target.l1 / (LINE * core.l1_ways);
+    let sets = core.l1 / (LINE * core.l1_ways);
     let mut lines: Vec<usize> = (0..spec.pixels).map(|p| p * spec.x_step / LINE).collect();
     lines.dedup();
     let mut held = vec![0; sets];

@@ -77,12 +77,12 @@ impl Lower<'_> {
             ahead,
         };
         let all = Extents { dot, blocks, rows, width };
-        let far = y.image() > target.l2;
+        let far = y.image() > target.core.l2;
         let mut tile = |pixels: usize, blocks: usize| {
             self.costs.of(&spec(pixels, (blocks * BLOCK).min(shape.co), Ahead::NONE), far)
         };
         // Small weights stay in the first caches while pixels pass; large ones are walked once per panel.
-        let weights_first = blocks * block_bytes > target.l2 / 2;
+        let weights_first = blocks * block_bytes > target.core.l2 / 2;
         let ways = all.ways(&target, weights_first, &mut tile);
         let key = all.key(layer, &k);
         let choice = match self.choices.layers.get(&key) {
@@ -96,7 +96,7 @@ impl Lower<'_> {
         self.tunables.push(Tunable { step: self.draft.steps.len(), key, candidates: ways });
         // Where weights are walked once, each panel asks for the next; else the layer asks for the next layer's first ones.
         let after = self.graph.data.len() - weights.offset - blocks * shape.groups * block_bytes;
-        let weights_after = after.min(target.l2 / 4);
+        let weights_after = after.min(target.core.l2 / 4);
         let mut calls = Vec::new();
         for (panel, strips) in cut {
             for strip in strips {
