@@ -13,15 +13,19 @@
 //! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
 //! | [`rust`] | plans → Rust source |
 //! | [`build`] | files → Rust source, from a build script |
+//! | [`assess`] | both graphs and their values → how exact every layer is |
+//! | [`draw`] | graphs → pictures |
 
 #![cfg_attr(not(all(feature = "jit", feature = "rust")), allow(rustdoc::broken_intra_doc_links))]
 
+pub mod assess;
 pub mod blob;
 #[cfg(feature = "rust")]
 pub mod build;
 pub mod calib;
 #[cfg(feature = "data")]
 pub mod data;
+pub mod draw;
 pub mod error;
 mod few;
 pub mod fuse;

@@ -48,17 +48,29 @@ pub fn calibrate(
     samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
     options: calib::Options<'_, '_>,
 ) -> Result<Profile> {
+    calib::calibrate(fused, samples, &mut watched(fused, options.threads)?, options)
+}
+
+/// Fused graph and samples → what every calibration mode would make of every value, for people to look at.
+pub fn survey(
+    fused: &Graph,
+    samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
+) -> Result<Vec<calib::Survey>> {
+    calib::survey(fused, samples, &mut watched(fused, 1)?)
+}
+
+/// Runs a float graph, compiled where this CPU allows, and shows its values.
+fn watched(fused: &Graph, threads: usize) -> Result<Box<calib::RunFn<'static>>> {
     let target = Target::detect();
     let keep = lower::Options { keep_values: true, ..lower::Options::default() };
     let engine = Engine::best(&target);
-    let mut runner = Runner::threaded(&quant::float(fused)?, engine, &target, &keep, options.threads)?;
-    let mut run = |inputs: &[Tensor], observe: &mut dyn FnMut(&str, &[f32])| {
+    let mut runner = Runner::threaded(&quant::float(fused)?, engine, &target, &keep, threads)?;
+    Ok(Box::new(move |inputs: &[Tensor], observe: &mut dyn FnMut(&str, &[f32])| {
         let inputs: Vec<Vec<f32>> = inputs.iter().map(|t| t.data.to_vec()).collect();
         runner.run(&inputs)?;
         runner.values(observe);
         Ok(())
-    };
-    calib::calibrate(fused, samples, &mut run, options)
+    }))
 }
 
 /// Fused graph and ranges → integer graph, the content of a `.qgraph`.

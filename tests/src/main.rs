@@ -1,6 +1,7 @@
 //! Every test that sees more than one module, in one binary (one link, shared helpers).
 //! Modules are named by what they hold fixed; see each one's first line.
 
+mod assess;
 mod build_script;
 mod calibration;
 mod cli;
@@ -16,6 +17,7 @@ mod kernel_ir;
 mod new_user;
 mod onnx_import;
 mod ort;
+mod pillow;
 mod plan_ir;
 mod qgraph_file;
 mod quantization;

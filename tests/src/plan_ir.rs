@@ -1,11 +1,14 @@
 //! Plans: what their verifier accepts and rejects, their interpreter, their text.
 
+use crate::support::workspace_root;
 use qgraph_compiler::Stage;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Stmt};
+use qgraph_compiler::lower::{Options, schedule};
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::plan::verify::verify;
-use qgraph_compiler::plan::{Call, FunctionCall, GridDim, Io, Place, Plan, Ptr, Space, Step, Work};
+use qgraph_compiler::plan::{Block, Call, FunctionCall, GridDim, Io, Place, Plan, Ptr, Space, Step, Work};
+use qgraph_compiler::qgraph::file;
 use qgraph_compiler::target::Target;
 use qgraph_runtime::functions::{Function, Unary};
 use qgraph_runtime::{Dtype, Extent, Model, RunError, TensorMut, TensorRef};
@@ -110,6 +113,7 @@ fn plan() -> Plan {
                 }),
             ),
         ],
+        blocks: vec![],
         places: vec![Place {
             name: "fc".into(),
             dtype: Dtype::F32,
@@ -325,5 +329,38 @@ fn channels_of_one_buffer_are_told_apart() {
     assert_eq!(interleaved(64, 64), []);
     for (from, to) in [(0, 63), (63, 0), (0, 1), (130, 192)] {
         assert!(interleaved(from, to).iter().any(|p| p.message.contains("may overlap")), "{from} {to}");
+    }
+}
+
+#[test]
+fn blocks_say_when_the_arena_is_in_use() {
+    let file = workspace_root().join("examples/embedded/digits.qgraph");
+    let graph = file::load(&file).unwrap();
+    for (target, batch) in Target::ALL.into_iter().flat_map(|t| [(t.clone(), 1), (t, 3)]) {
+        let plan = schedule(&graph, &target, &Options { batch, ..Options::default() }).unwrap();
+        let end = plan.blocks.iter().map(|b| b.offset + b.bytes).max();
+        assert_eq!(end, Some(plan.carried_offset()));
+        let apart = |a: &Block, b: &Block| {
+            a.offset + a.bytes <= b.offset
+                || b.offset + b.bytes <= a.offset
+                || a.last < b.first
+                || b.last < a.first
+        };
+        for (k, a) in plan.blocks.iter().enumerate() {
+            assert!(a.first <= a.last && a.last < plan.steps.len());
+            assert!(plan.blocks[..k].iter().all(|b| apart(a, b)), "{a:?} in {:?}", plan.blocks);
+        }
+        // What a step is told to use is in use.
+        for (k, step) in plan.steps.iter().enumerate() {
+            let pointers: Vec<Ptr> = match &step.work {
+                Work::Kernels(calls) => calls.iter().flat_map(|c| c.args.clone()).collect(),
+                Work::Function(call) => call.args.clone(),
+            };
+            for p in pointers.iter().filter(|p| p.space == Space::Arena) {
+                let holds = |b: &Block| (b.offset..b.offset + b.bytes).contains(&p.offset);
+                let used = plan.blocks.iter().any(|b| holds(b) && b.first <= k && k <= b.last);
+                assert!(used, "step {k}, {p:?}: {:?}", plan.blocks);
+            }
+        }
     }
 }

@@ -27,24 +27,48 @@ pub struct Threshold {
 /// the negative half of the grid would be lost. (What this module is for is [`super::Mode::Entropy`]; this is the heart of it, in
 /// the terms of MXNet's operator.) Without bins for all levels, all bins are in the window.
 pub fn entropy_threshold(counts: &[u64], levels: usize) -> Threshold {
-    let centre = counts.len() / 2;
-    let first = levels / 2;
+    let least = |best: Threshold, t: Threshold| if t.divergence < best.divergence { t } else { best };
+    candidates(counts, levels)
+        .into_iter()
+        .reduce(least)
+        .unwrap_or(Threshold { reach: counts.len() / 2, divergence: f64::INFINITY })
+}
+
+/// All windows that are tried, from the narrowest on.
+fn candidates(counts: &[u64], levels: usize) -> Vec<Threshold> {
+    let (centre, first) = (counts.len() / 2, levels / 2);
     if levels == 0 || centre < first {
-        return Threshold { reach: centre, divergence: f64::INFINITY };
+        return Vec::new();
     }
     let sums = Sums::new(counts);
-    let mut best = Threshold { reach: first, divergence: f64::INFINITY };
-    for reach in first..=centre {
-        let divergence = sums.divergence(centre - reach, centre + reach, levels);
-        if divergence < best.divergence {
-            best = Threshold { reach, divergence };
-        }
-    }
-    best
+    let divergence = |reach| sums.divergence(centre - reach, centre + reach, levels);
+    (first..=centre).map(|reach| Threshold { reach, divergence: divergence(reach) }).collect()
 }
 
 /// The range of this mode.
 pub(super) fn range(h: &Histogram, observed: Range) -> Range {
+    let (counts, levels) = around_zero(h, observed);
+    let found = entropy_threshold(&counts, levels);
+    if found.reach == counts.len() / 2 {
+        return observed;
+    }
+    let end = threshold(h, found.reach) as f32;
+    observed.within(Range { min: (-end).min(observed.max), max: end.max(observed.min) })
+}
+
+/// The divergence of every threshold that this mode tries, by threshold.
+pub(super) fn curve(h: &Histogram, observed: Range) -> Vec<(f64, f64)> {
+    let (counts, levels) = around_zero(h, observed);
+    candidates(&counts, levels).into_iter().map(|t| (threshold(h, t.reach), t.divergence)).collect()
+}
+
+/// The end of a window that reaches so many bins.
+fn threshold(h: &Histogram, reach: usize) -> f64 {
+    (2 * reach + 1) as f64 * h.width()
+}
+
+/// The histogram as [`entropy_threshold`] takes it, and the levels of the grid.
+fn around_zero(h: &Histogram, observed: Range) -> (Vec<u64>, usize) {
     // Two bins about 0, then two and two on either side: bins around 0 of twice the width.
     let used = |bins: &[u64]| bins.iter().rposition(|&c| c > 0).map_or(0, |bin| bin.div_ceil(2));
     let centre = used(&h.positive).max(used(&h.negative));
@@ -55,13 +79,7 @@ pub(super) fn range(h: &Histogram, observed: Range) -> Range {
         counts[centre + bin.div_ceil(2)] += h.positive[bin];
         counts[centre - bin.div_ceil(2)] += h.negative[bin];
     }
-    let levels = if observed.min >= 0.0 { 511 } else { 255 };
-    let found = entropy_threshold(&counts, levels);
-    if found.reach == centre {
-        return observed;
-    }
-    let end = ((2 * found.reach + 1) as f64 * h.width()) as f32;
-    observed.within(Range { min: (-end).min(observed.max), max: end.max(observed.min) })
+    (counts, if observed.min >= 0.0 { 511 } else { 255 })
 }
 
 /// Prefix sums over the bins: entry k is the sum over the bins before k.

@@ -9,6 +9,7 @@
 //! - `observe`: what is kept of the values: extremes, channels, a histogram. One pass is enough for every mode.
 //! - `histogram`: counts on bins whose width is a power of two, so that bins merge exactly when the range grows.
 //! - `entropy`, `tails`, `squares`: the modes that cut a histogram off: `entropy`, `percentile`, `mse`.
+//! - `survey`: what every mode would choose, to look at.
 //! - `profile`: the file. `hash`: the identity of a graph.
 //!
 //! What the modes mean for values that are quantized to an affine u8 grid, which always holds 0 and whose ends are free:
@@ -31,6 +32,7 @@ mod observe;
 mod profile;
 mod run;
 mod squares;
+mod survey;
 mod tails;
 
 use crate::error::{Error, Stage};
@@ -43,6 +45,7 @@ pub use entropy::{Threshold, entropy_threshold};
 pub use hash::graph_hash;
 pub use profile::{MAX_HEADROOM, PROFILE_VERSION, Profile};
 pub use run::{RunFn, calibrate};
+pub use survey::{Survey, survey};
 
 /// Range of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

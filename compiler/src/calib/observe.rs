@@ -155,6 +155,11 @@ impl Observer {
         Ok(ranges)
     }
 
+    /// The values that have histograms: name, observed range, histogram.
+    pub(super) fn histograms(&self) -> impl Iterator<Item = (&str, Range, &Histogram)> {
+        self.seen.iter().filter_map(|(name, seen)| Some((&name[..], seen.all, seen.histogram.as_ref()?)))
+    }
+
     /// See [`super::Profile::headroom`].
     pub(super) fn headroom(&self, ranges: &BTreeMap<String, Range>) -> BTreeMap<String, String> {
         let text = |name: &str, seen: &Seen| {

@@ -19,21 +19,47 @@ pub fn calibrate(
     graph: &Graph,
     samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
     run: &mut RunFn<'_>,
-    options: Options<'_, '_>,
+    mut options: Options<'_, '_>,
 ) -> Result<Profile> {
-    let Options { mut mode, preprocess, mut progress, threads: _ } = options;
-    if let Mode::Percentile(p) = mode
+    let (observer, count) = observe(graph, samples, run, &mut options)?;
+    let Options { mode, preprocess, .. } = options;
+    let text = mode.text();
+    let ranges = observer.ranges(mode)?;
+    let profile = Profile {
+        version: PROFILE_VERSION,
+        model: graph.name.clone(),
+        graph: graph_hash(graph),
+        mode: text,
+        samples: count,
+        preprocess,
+        headroom: observer.headroom(&ranges),
+        means: observer.means(),
+        ranges,
+    };
+    profile.validate()?;
+    Ok(profile)
+}
+
+/// Runs every sample; gives what was seen, and how many samples there were.
+pub(super) fn observe(
+    graph: &Graph,
+    samples: &mut dyn Iterator<Item = Result<Vec<Tensor>>>,
+    run: &mut RunFn<'_>,
+    options: &mut Options<'_, '_>,
+) -> Result<(Observer, usize)> {
+    let Options { mode, progress, .. } = options;
+    if let Mode::Percentile(p) = *mode
         && !(p > 0.0 && p <= 100.0)
     {
         return Err(failure("percentile", format!("{p} is not above 0 and at most 100: give 99.99, say")));
     }
-    let mut observer = Observer::new(graph, &mode);
+    let mut observer = Observer::new(graph, mode);
     let mut count = 0;
     for sample in samples {
         let inputs = sample?;
         count += 1;
         check_inputs(graph, &inputs, count)?;
-        let mut collector: Option<&mut dyn Collector> = match &mut mode {
+        let mut collector: Option<&mut dyn Collector> = match mode {
             Mode::Custom(c) => Some(&mut **c),
             Mode::Naive | Mode::Entropy | Mode::Percentile(_) | Mode::Mse => None,
         };
@@ -57,28 +83,14 @@ pub fn calibrate(
                 format!("sample {count} gives {x}: leave this sample out, or check the model's weights");
             return Err(failure(&name, message));
         }
-        if let Some(progress) = &mut progress {
+        if let Some(progress) = progress {
             progress(count);
         }
     }
     if count == 0 {
         return Err(failure(&graph.name, "no samples to calibrate on: give at least one"));
     }
-    let text = mode.text();
-    let ranges = observer.ranges(mode)?;
-    let profile = Profile {
-        version: PROFILE_VERSION,
-        model: graph.name.clone(),
-        graph: graph_hash(graph),
-        mode: text,
-        samples: count,
-        preprocess,
-        headroom: observer.headroom(&ranges),
-        means: observer.means(),
-        ranges,
-    };
-    profile.validate()?;
-    Ok(profile)
+    Ok((observer, count))
 }
 
 fn check_inputs(graph: &Graph, inputs: &[Tensor], count: usize) -> Result<()> {

@@ -36,12 +36,12 @@ mod unpack;
 mod window;
 
 use crate::error::{Error, Result, Stage};
-use crate::plan::{Io, Place as PlanPlace, Plan, Ptr, Space};
+use crate::plan::{Block, Io, Place as PlanPlace, Plan, Ptr, Space};
 use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
 use crate::target::Target;
 pub use choice::{Choice, Choices, Tunable};
 use conv::TileCosts;
-use draft::{At, Base, Draft, Place};
+use draft::{At, Base, Draft, Place, Storage};
 pub use input::inputs;
 use layout::Layout;
 use memory::Memory;
@@ -105,6 +105,7 @@ pub fn tunable(graph: &QGraph, target: &Target, options: &Options) -> Result<(Pl
         draft,
         memory,
         time: 0,
+        starts: Vec::new(),
         costs: TileCosts::default(),
         tunables: Vec::new(),
     };
@@ -112,6 +113,7 @@ pub fn tunable(graph: &QGraph, target: &Target, options: &Options) -> Result<(Pl
     let mut tail_steps = None;
     for (k, node) in graph.nodes.iter().enumerate() {
         lower.time = k;
+        lower.starts.push(lower.draft.steps.len());
         if k == lower.memory.tail {
             lower.memory.enter_tail(options.batch);
             tail_steps = Some(lower.draft.steps.len());
@@ -119,6 +121,7 @@ pub fn tunable(graph: &QGraph, target: &Target, options: &Options) -> Result<(Pl
         lower.node(node)?;
     }
     lower.time = graph.nodes.len();
+    lower.starts.push(lower.draft.steps.len());
     lower.copy_outputs();
     let head = tail_steps.unwrap_or(lower.draft.steps.len());
     let tunables = std::mem::take(&mut lower.tunables);
@@ -135,6 +138,8 @@ struct Lower<'a> {
     memory: Memory,
     /// Number of the node being lowered: the lifetime of its temporary memory.
     time: usize,
+    /// The first step of every node so far. (What is before the first node is its own.)
+    starts: Vec<usize>,
     costs: TileCosts,
     /// Dense layers so far.
     tunables: Vec<Tunable>,
@@ -225,7 +230,8 @@ impl Lower<'_> {
     }
 
     fn finish(self, options: &Options, head: usize, inputs: Vec<Io>) -> Result<Plan> {
-        let Lower { graph, target, draft, memory, .. } = self;
+        let Lower { graph, target, draft, memory, starts, .. } = self;
+        let storages = draft.storages.clone();
         let (scratch_bytes, offsets, steps, kernels, consts) = draft.finish();
         let carried_bytes = memory.carried_bytes;
         let arena_bytes = scratch_bytes.saturating_add(carried_bytes.saturating_mul(options.batch));
@@ -253,6 +259,12 @@ impl Lower<'_> {
                 places.push(PlanPlace { name, dtype, affine, ptr, shape, strides });
             }
         }
+        let block = |(s, &offset): (&Storage, &usize)| {
+            let first = if s.first == 0 { 0 } else { starts[s.first] };
+            let end = starts.get(s.last + 1).copied().unwrap_or(steps.len());
+            Block { offset, bytes: s.bytes, first, last: end.max(first + 1) - 1 }
+        };
+        let blocks = storages.iter().zip(&offsets).map(block).collect();
         Ok(Plan {
             name: graph.name.clone(),
             target: target.clone(),
@@ -267,6 +279,7 @@ impl Lower<'_> {
             kernels,
             steps,
             places,
+            blocks,
         })
     }
 }

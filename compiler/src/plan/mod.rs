@@ -139,6 +139,19 @@ pub struct Place {
     pub strides: Vec<usize>,
 }
 
+/// A piece of the arena and when it is in use, for reports: what the arena's size comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// First byte in [`Space::Arena`].
+    pub offset: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// The step that may write it first.
+    pub first: usize,
+    /// The step that may read it last.
+    pub last: usize,
+}
+
 /// A schedule of a network. See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -170,6 +183,8 @@ pub struct Plan {
     /// Values with a place of their own that still hold after a run. All of them if the plan was made with
     /// `keep_values`; else only what nothing overwrites.
     pub places: Vec<Place>,
+    /// Every piece of the arena. Pieces that share bytes are not in use at the same time.
+    pub blocks: Vec<Block>,
 }
 
 impl Plan {

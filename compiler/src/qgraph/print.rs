@@ -8,7 +8,7 @@
 //! out logits: f32 [1, 10]
 //! ```
 
-use super::{Arithmetic, FloatBinary, QConv, QGraph, QNode, QOp, QSlice, QType, QValueId, Window};
+use super::{Arithmetic, FloatBinary, QGraph, QNode, QOp, QSlice, QType, QValueId, Window};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for QType {
@@ -86,77 +86,93 @@ struct Op<'a>(&'a QGraph, &'a QOp);
 impl Display for Op<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let blob = |id| &self.0.blob(id).name;
+        f.write_str(&self.1.label())?;
         match self.1 {
-            QOp::Quantize => f.write_str("quantize"),
-            QOp::Dequantize => f.write_str("dequantize"),
-            QOp::Conv(conv) => write_conv(f, self.0, conv),
+            QOp::Conv(conv) => {
+                match conv.arithmetic {
+                    Arithmetic::Integer { residual, lo, hi, .. } => {
+                        if let Some(r) = residual {
+                            write!(f, " scale {} k {}", r.scale, r.k)?;
+                        }
+                        write!(f, "{}", bytes(lo, hi))?;
+                    }
+                    Arithmetic::IntegerToFloat { lo, hi, .. } | Arithmetic::Float { lo, hi, .. } => {
+                        write!(f, "{}", Clamp(lo, hi))?;
+                    }
+                }
+                write!(f, " {}", blob(conv.weight))
+            }
             QOp::Affine { scale, offset, lo, hi } => {
-                write!(f, "affine {} {}{}", blob(*scale), blob(*offset), Clamp(*lo, *hi))
+                write!(f, " {} {}{}", blob(*scale), blob(*offset), Clamp(*lo, *hi))
             }
-            QOp::Add { a, b, k, lo, hi } => write!(f, "add a {a} b {b} k {k}{}", bytes(*lo, *hi)),
-            QOp::Mul { scale, lo, hi } => write!(f, "mul scale {scale}{}", bytes(*lo, *hi)),
-            QOp::Binary { op, lo, hi } => {
-                let name = match op {
-                    FloatBinary::Add => "add",
-                    FloatBinary::Sub => "sub",
-                    FloatBinary::Mul => "mul",
-                    FloatBinary::Div => "div",
-                };
-                write!(f, "{name}{}", Clamp(*lo, *hi))
-            }
-            QOp::Table(table) => write!(f, "table {}", blob(*table)),
-            QOp::Unary(unary) => write!(f, "{unary}"),
-            QOp::PRelu(slope) => write!(f, "prelu {}", blob(*slope)),
-            QOp::MaxPool(window) => write!(f, "max_pool{window}"),
-            QOp::AvgPool { window, count_include_pad, ratio } => {
-                write!(f, "avg_pool{window}")?;
+            QOp::Add { a, b, k, lo, hi } => write!(f, " a {a} b {b} k {k}{}", bytes(*lo, *hi)),
+            QOp::Mul { scale, lo, hi } => write!(f, " scale {scale}{}", bytes(*lo, *hi)),
+            QOp::Binary { lo, hi, .. } => write!(f, "{}", Clamp(*lo, *hi)),
+            QOp::Table(id) | QOp::PRelu(id) | QOp::Constant(id) => write!(f, " {}", blob(*id)),
+            QOp::AvgPool { count_include_pad, ratio, .. } => {
                 if *count_include_pad {
                     f.write_str(" count_include_pad")?;
                 }
                 if *ratio == 1.0 { Ok(()) } else { write!(f, " ratio {ratio}") }
             }
-            QOp::Concat { axis } => write!(f, "concat axis {axis}"),
             QOp::Slice(slices) => {
-                f.write_str("slice")?;
                 for (axis, QSlice { start, step, count }) in slices.iter().enumerate() {
                     write!(f, "{}{start}+{count}·{step}", if axis == 0 { " [" } else { ", " })?;
                 }
                 f.write_str("]")
             }
-            QOp::Pad { pads, fill } => write!(f, "pad {pads:?} fill {fill}"),
-            QOp::Transpose(perm) => write!(f, "transpose {perm:?}"),
-            QOp::Reshape => f.write_str("reshape"),
-            QOp::DepthToSpace { block: [r, s], crop } => write!(f, "depth_to_space {r}x{s} crop {crop:?}"),
-            QOp::ResizeNearest { rows, cols } => write!(f, "resize_nearest {}x{}", rows.len(), cols.len()),
-            QOp::ResizeLinear { rows, cols } => write!(f, "resize_linear {}x{}", rows.len(), cols.len()),
-            QOp::Softmax { axis } => write!(f, "softmax axis {axis}"),
+            QOp::Pad { pads, fill } => write!(f, " {pads:?} fill {fill}"),
+            QOp::DepthToSpace { crop, .. } => write!(f, " crop {crop:?}"),
             QOp::Lrn { size, alpha, beta, bias } => {
-                write!(f, "lrn size {size} alpha {alpha} beta {beta} bias {bias}")
+                write!(f, " size {size} alpha {alpha} beta {beta} bias {bias}")
             }
-            QOp::Constant(id) => write!(f, "constant {}", blob(*id)),
+            QOp::Quantize | QOp::Dequantize | QOp::Unary(_) | QOp::MaxPool(_) | QOp::Concat { .. } => Ok(()),
+            QOp::Transpose(_) | QOp::Reshape | QOp::ResizeNearest { .. } | QOp::ResizeLinear { .. } => Ok(()),
+            QOp::Softmax { .. } => Ok(()),
         }
     }
 }
 
-fn write_conv(f: &mut Formatter<'_>, graph: &QGraph, conv: &QConv) -> fmt::Result {
-    write!(f, "conv{}", conv.window)?;
-    if conv.groups > 1 {
-        write!(f, " groups {}", conv.groups)?;
-    }
-    match conv.arithmetic {
-        Arithmetic::Integer { residual, lo, hi, .. } => {
-            if let Some(r) = residual {
-                write!(f, " residual scale {} k {}", r.scale, r.k)?;
+impl QOp {
+    /// The operation in a few words, without numbers that quantization chose: `conv3x3 stride 2x2 residual`, `max_pool2x2`, `table`.
+    pub fn label(&self) -> String {
+        match self {
+            QOp::Quantize => "quantize".into(),
+            QOp::Dequantize => "dequantize".into(),
+            QOp::Conv(conv) => {
+                let groups = if conv.groups > 1 { format!(" groups {}", conv.groups) } else { String::new() };
+                let how = match conv.arithmetic {
+                    Arithmetic::Integer { residual: Some(_), .. }
+                    | Arithmetic::Float { residual: true, .. } => " residual",
+                    Arithmetic::IntegerToFloat { .. } => " to f32",
+                    Arithmetic::Integer { residual: None, .. }
+                    | Arithmetic::Float { residual: false, .. } => "",
+                };
+                format!("conv{}{groups}{how}", conv.window)
             }
-            write!(f, "{}", bytes(lo, hi))?;
-        }
-        Arithmetic::IntegerToFloat { lo, hi, .. } => write!(f, " to f32{}", Clamp(lo, hi))?,
-        Arithmetic::Float { residual, lo, hi } => {
-            let residual = if residual { " residual" } else { "" };
-            write!(f, "{residual}{}", Clamp(lo, hi))?;
+            QOp::Affine { .. } => "affine".into(),
+            QOp::Add { .. } | QOp::Binary { op: FloatBinary::Add, .. } => "add".into(),
+            QOp::Mul { .. } | QOp::Binary { op: FloatBinary::Mul, .. } => "mul".into(),
+            QOp::Binary { op: FloatBinary::Sub, .. } => "sub".into(),
+            QOp::Binary { op: FloatBinary::Div, .. } => "div".into(),
+            QOp::Table(_) => "table".into(),
+            QOp::Unary(unary) => unary.to_string(),
+            QOp::PRelu(_) => "prelu".into(),
+            QOp::MaxPool(window) => format!("max_pool{window}"),
+            QOp::AvgPool { window, .. } => format!("avg_pool{window}"),
+            QOp::Concat { axis } => format!("concat axis {axis}"),
+            QOp::Slice(_) => "slice".into(),
+            QOp::Pad { .. } => "pad".into(),
+            QOp::Transpose(perm) => format!("transpose {perm:?}"),
+            QOp::Reshape => "reshape".into(),
+            QOp::DepthToSpace { block: [r, s], .. } => format!("depth_to_space {r}x{s}"),
+            QOp::ResizeNearest { rows, cols } => format!("resize_nearest {}x{}", rows.len(), cols.len()),
+            QOp::ResizeLinear { rows, cols } => format!("resize_linear {}x{}", rows.len(), cols.len()),
+            QOp::Softmax { axis } => format!("softmax axis {axis}"),
+            QOp::Lrn { .. } => "lrn".into(),
+            QOp::Constant(_) => "constant".into(),
         }
     }
-    write!(f, " {}", graph.blob(conv.weight).name)
 }
 
 impl Display for Window {

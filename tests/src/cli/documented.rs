@@ -5,8 +5,8 @@
 use super::*;
 use crate::support::model_builder::{Model, ints};
 
-const COMMANDS: [&str; 9] =
-    ["quantize", "run", "compare", "bench", "inspect", "explain", "emit", "disasm", "demo"];
+const COMMANDS: [&str; 11] =
+    ["quantize", "run", "compare", "report", "bench", "inspect", "explain", "plot", "emit", "disasm", "demo"];
 
 /// A small classifier of RGB images of a given side, which documented commands may call by any name.
 fn network(side: i64) -> Vec<u8> {

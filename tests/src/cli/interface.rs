@@ -144,7 +144,8 @@ fn run_takes_every_option() {
 fn compare_reports_accuracy_agreement_and_noise() {
     let dir = digits("compare");
     let report = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --json").json();
-    assert_eq!(keys(&report), ["agreement", "float", "images", "int8", "labelled", "layers", "sqnr_db"]);
+    let all = "agreement exclude float float_us images int8 labelled layers macs sqnr_db us worst";
+    assert_eq!(keys(&report).join(" "), all);
     assert_eq!((keys(&report["float"]), keys(&report["int8"])), (vec!["top1", "top5"], vec!["top1", "top5"]));
     let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v} is no number"));
     assert_eq!((number(&report["images"]), number(&report["labelled"])), (397.0, 397.0));
@@ -156,20 +157,55 @@ fn compare_reports_accuracy_agreement_and_noise() {
     assert!((20.0..60.0).contains(&number(&report["sqnr_db"])), "{report}");
     let layers = report["layers"].as_array().unwrap();
     assert!(layers.len() > 8, "{report}");
+    let all = "added_noise chosen clipped cosine float_reason float_us integer macs node observed op rmse_steps scale shape sqnr_db type \
+               us value zero_point";
     for layer in layers {
-        assert_eq!(keys(layer), ["node", "sqnr_db", "value"]);
+        assert_eq!(keys(layer).join(" "), all);
         assert!((15.0..=200.0).contains(&number(&layer["sqnr_db"])), "{layer}");
+        assert!(number(&layer["cosine"]) > 0.98, "{layer}");
+        let is_u8 = layer["type"] == "u8";
+        for key in ["scale", "zero_point", "chosen", "clipped", "rmse_steps"] {
+            assert_eq!(layer[key].is_null(), !is_u8, "{key} of {layer}");
+        }
+        // Half a step at most where nothing is clipped, in the mean less; errors of the layers before add to that of rounding.
+        assert!(!is_u8 || (0.0..2.5).contains(&number(&layer["rmse_steps"])), "{layer}");
+        assert_eq!(layer["us"].is_null(), !has_jit(), "{layer}");
     }
+    let sum = |key: &str| layers.iter().map(|l| number(&l[key])).sum::<f64>();
+    assert_eq!((sum("macs"), report["us"].is_null()), (number(&report["macs"]), !has_jit()));
+    // What it says of the worst can be given to `quantize`.
+    let worst: Vec<&str> = report["worst"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    let exclude = report["exclude"].as_str().unwrap();
+    assert_eq!(exclude, worst.iter().map(|w| format!("--exclude {w}")).collect::<Vec<_>>().join(" "));
+    assert_eq!(worst.len(), 5);
+    qgraph(dir.path(), &format!("quantize digits.onnx --profile profile.json {exclude} -o kept.qgraph"))
+        .works();
+    let kept =
+        qgraph(dir.path(), "compare digits.onnx kept.qgraph --images test.bin --limit 20 --json").json();
+    let node = |n: &str| kept["layers"].as_array().unwrap().iter().find(|l| l["node"] == n).unwrap().clone();
+    worst.iter().for_each(|w| assert!(node(w)["float_reason"].is_string(), "{kept}"));
     // The same as text; a limit; a folder with its labels named or found; no labels.
     let text = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --limit 7").works();
-    assert!(text.contains("\n7 images"), "{text}");
-    let named = "compare digits.onnx digits.qgraph --images images --labels images.csv --json";
-    let named = qgraph(dir.path(), named).json();
+    assert!(text.starts_with("node ") && text.contains("\n7 images"), "{text}");
+    assert!(
+        text.contains("\nadd most noise:\n") && text.lines().last().unwrap().contains(" --exclude "),
+        "{text}"
+    );
+    // But for times, which are never the same.
+    let compare = |line: &str| {
+        let mut report =
+            qgraph(dir.path(), &format!("compare digits.onnx digits.qgraph {line} --json")).json();
+        let untimed = |o: &mut Value| ["us", "float_us"].iter().for_each(|k| o[k] = Value::Null);
+        report["layers"].as_array_mut().unwrap().iter_mut().for_each(untimed);
+        untimed(&mut report);
+        report
+    };
+    let named = compare("--images images --labels images.csv");
     assert_eq!(named["float"], serde_json::json!({ "top1": 1.0, "top5": 1.0 }));
-    let found = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images images --json").json();
+    let found = compare("--images images");
     assert_eq!(named, found);
     fs::remove_file(dir.join("images.csv")).unwrap();
-    let none = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images images --json").json();
+    let none = compare("--images images");
     assert_eq!((&none["float"], &none["int8"], number(&none["labelled"])), (&Value::Null, &Value::Null, 0.0));
     assert_eq!(none["agreement"], named["agreement"]);
 }

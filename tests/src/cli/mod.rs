@@ -3,10 +3,12 @@
 //! - `documented`: every command in the README and in `--help` runs.
 //! - `interface`: options, JSON keys, engines, exit codes, pipes.
 //! - `models`, `samples`: bad models; bad images, arrays and labels.
+//! - `pictures`: what draws.
 
 mod documented;
 mod interface;
 mod models;
+mod pictures;
 mod samples;
 
 use crate::support::{TempDir, temp_dir, workspace_root};

@@ -142,6 +142,7 @@ fn plan_of(target: &Target, kernel: Kernel, grid: Vec<GridDim>) -> Plan {
         kernels: vec![kernel],
         steps: vec![step("kernel", Work::Kernels(vec![Call { kernel: 0, args, grid }]))],
         places: vec![],
+        blocks: vec![],
     }
 }
 

@@ -55,6 +55,7 @@ fn two_steps(target: &Target, batch: usize) -> Plan {
             step("second", call(at(Space::Arena, 128), at(Space::Consts, 0), at(Space::Output(0), 0), 0)),
         ],
         places: vec![],
+        blocks: vec![],
     }
 }
 

@@ -169,6 +169,7 @@ fn plan(target: &Target, input: usize) -> Plan {
         kernels: all.into_iter().map(|k| k.0).collect(),
         steps,
         places: vec![],
+        blocks: vec![],
     }
 }
 

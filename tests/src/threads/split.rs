@@ -62,6 +62,7 @@ fn plan(steps: Vec<Work>, arena_bytes: usize) -> Plan {
         kernels: vec![add(100)],
         steps: steps.into_iter().map(step).collect(),
         places: vec![],
+        blocks: vec![],
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod compare;
+mod comparison;
 mod demo;
 mod disasm;
 mod emit;
@@ -12,9 +13,11 @@ mod explain;
 mod inspect;
 mod load;
 mod peak;
+mod plot;
 mod profile;
 mod progress;
 mod quantize;
+mod report;
 mod run;
 mod score;
 mod tuning;
@@ -47,9 +50,11 @@ enum Command {
     Quantize(quantize::Args),
     Run(run::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
+    Plot(plot::Args),
     Emit(emit::Args),
     Disasm(disasm::Args),
     Demo(demo::Args),
@@ -64,9 +69,11 @@ impl Command {
             Command::Quantize(args) => quantize::main(args),
             Command::Run(args) => run::main(args),
             Command::Compare(args) => compare::main(args),
+            Command::Report(args) => report::main(args),
             Command::Bench(args) => bench::main(args),
             Command::Inspect(args) => inspect::main(args),
             Command::Explain(args) => explain::main(args),
+            Command::Plot(args) => plot::main(args),
             Command::Emit(args) => emit::main(args),
             Command::Disasm(args) => disasm::main(args),
             Command::Demo(args) => demo::main(args),

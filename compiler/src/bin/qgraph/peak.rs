@@ -82,6 +82,7 @@ fn plan(target: &Target, integer: bool) -> Plan {
         kernels: vec![kernel(target, integer)],
         steps: vec![step],
         places: Vec::new(),
+        blocks: Vec::new(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Counting right answers and measuring noise.
 
-use std::collections::BTreeMap;
-
 /// Indices of the `n` largest values, best first; equal values by index.
 pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -56,6 +54,3 @@ impl Noise {
         (10.0 * (self.signal / self.noise).log10()).clamp(-200.0, 200.0)
     }
 }
-
-/// Noise per value name.
-pub(crate) type Layers = BTreeMap<String, Noise>;
