@@ -1,25 +1,48 @@
 #!/usr/bin/env python3
 """Time qgraph and its peers in turn on one pinned core (or more) and print the table that stands in the README.
 
-usage: compare.py DIR [--models resnet50,mobilenetv2,…] [--batch N] [--threads N] [--rounds N] [--float | --chart]
+usage: compare.py DIR [--models resnet50,mobilenetv2,…] [--batch N] [--threads N] [--rounds N] [--float | --chart] [--no-amx]
 
 DIR was made by ../shared/peers/setup.sh: a Python environment with ONNX Runtime and OpenVINO, float models NAME.onnx and their int8
 forms NAME.int8.onnx. Every round runs each engine once, one after the other; a cell is the median over rounds of the medians, and
 the ratio is that of the medians. --chart leaves the peers out and shows what fusing and quantizing bring: qgraph's own unfused, fused and
 int8 networks. `cargo build --release` first."""
 import argparse
+import ctypes
 import datetime
 import json
 import os
 import pathlib
 import platform
 import statistics
+import struct
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QGRAPH = ROOT / "target/release/qgraph"
 TIMER = ROOT / "../shared/peers/time_peer.py"
 ENGINES = ["qgraph", "ort", "openvino"]
+
+
+def hide_amx():
+    """Denies this process, and what it starts, the use of AMX, as if the CPU had none: Linux grants it on request
+    (arch_prctl ARCH_REQ_XCOMP_PERM), and a seccomp filter refuses the request. Engines then choose what they have for AVX-512 VNNI."""
+    no_new_privileges, set_seccomp, filter_mode = 38, 22, 2
+    arch_prctl, request, allow, refuse = 158, 0x1023, 0x7FFF0000, 0x00050001
+    load, equal, give = 0x20, 0x15, 0x06
+    program = [
+        (load, 0, 0, 0),  # number of the system call
+        (equal, 0, 3, arch_prctl),
+        (load, 0, 0, 16),  # its first argument
+        (equal, 0, 1, request),
+        (give, 0, 0, refuse),
+        (give, 0, 0, allow),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    head = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(set_seccomp, filter_mode, head, 0, 0):
+        raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def call(args, cores):
@@ -78,7 +101,10 @@ def main():
     p.add_argument("--iters", type=int, default=20)
     p.add_argument("--float", action="store_true", help="the fused float networks, too")
     p.add_argument("--chart", action="store_true", help="qgraph alone: unfused, fused, int8")
+    p.add_argument("--no-amx", action="store_true", help="hide AMX from all engines, as on a CPU without it")
     args = p.parse_args()
+    if args.no_amx:
+        hide_amx()
     if args.chart:
         return chart(args.folder, args.models.split(","), args)
     ort, openvino = versions(args.folder)
@@ -102,7 +128,7 @@ def main():
             share = f" ({statistics.median(shares):.0f} %)" if shares else ""
             rows.append((model, mode, rate, share, rate["qgraph"] / best))
     date = datetime.date.today().isoformat()
-    print(f"{cpu()}, {os.cpu_count()} cores, Linux {platform.release()}; batch {args.batch}, {args.threads} thread(s), {date};")
+    print(f"{cpu()}, {os.cpu_count()} cores, Linux {platform.release()}; batch {args.batch}, {args.threads} thread(s), {date}{', AMX hidden' if args.no_amx else ''};")
     print(f"ONNX Runtime {ort}, OpenVINO {openvino}; images per second, median of {args.rounds} rounds.\n")
     print("| network | | qgraph (% of peak) | ONNX Runtime | OpenVINO | qgraph / best peer |")
     print("|---|---|---|---|---|---|")
