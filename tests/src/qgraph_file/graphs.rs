@@ -102,7 +102,7 @@ pub(super) fn tiny() -> QGraph {
 }
 
 /// Every operation at least once; u8 and f32 where both are possible.
-pub(super) fn everything() -> QGraph {
+pub(crate) fn everything() -> QGraph {
     let mut b = Builder::new("every \"thing\"\n");
     let image = [1, 4, 6, 6];
     let x = b.add_input("image", &image);

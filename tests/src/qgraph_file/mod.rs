@@ -1,6 +1,6 @@
 //! The `.qgraph` file: what is written is read, version 1 is read forever, and nothing else is believed.
 
-mod graphs;
+pub(crate) mod graphs;
 mod hostile;
 
 use crate::support::{temp_dir, workspace_root};

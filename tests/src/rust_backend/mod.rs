@@ -1,12 +1,13 @@
 //! Generated Rust against the kernel interpreter: the same plans, compiled by `rustc` and run on every instruction set of this CPU, give the
 //! same bytes. All models of a test are modules of one program, so that few programs are compiled.
 
+mod elsewhere;
 mod text;
 mod words;
 
 use crate::support::engines::{self, plan};
 use crate::support::random_graph::{random_graph, random_inputs};
-use crate::support::{TempDir, rustc, temp_dir, workspace_root};
+use crate::support::{TempDir, compile, compiler, temp_dir, workspace_root};
 use qgraph_compiler::lower::Options as Schedule;
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
@@ -14,6 +15,7 @@ use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::rust::{self, Options, Weights};
 use qgraph_compiler::target::Target;
 use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -91,16 +93,58 @@ impl Case {
     }
 }
 
-/// A folder with the runtime compiled in it, as a library.
-fn with_runtime(name: &str, features: &[&str]) -> TempDir {
-    let dir = temp_dir(name);
-    let source = workspace_root().join("runtime/src/lib.rs");
-    let mut arguments =
-        vec!["--crate-type", "rlib", "--crate-name", "qgraph_runtime", "-O", "--edition", "2024"];
-    arguments.extend(features.iter().flat_map(|f| ["--cfg", f]));
-    arguments.push(source.to_str().expect("paths are UTF-8 here"));
-    rustc(dir.path(), &arguments);
-    dir
+/// How programs are compiled and run.
+struct Machine {
+    /// Called as `rustc` is.
+    compiler: PathBuf,
+    /// Its first arguments.
+    arguments: &'static [&'static str],
+    /// What a program is given to, if it does not run by itself.
+    emulator: Option<&'static str>,
+}
+
+impl Machine {
+    /// This one.
+    fn here() -> Machine {
+        Machine { compiler: compiler(), arguments: &[], emulator: None }
+    }
+
+    /// Calls the compiler in a folder.
+    fn compile(&self, folder: &Path, arguments: &[&str]) {
+        compile(&self.compiler, folder, &[self.arguments, arguments].concat());
+    }
+
+    /// Whether a program of it can use what a target needs.
+    fn has(&self, target: &Target) -> bool {
+        *target == Target::portable() || (self.emulator.is_none() && target.native())
+    }
+
+    /// A folder with the runtime compiled in it, as a library.
+    fn with_runtime(&self, name: &str, features: &[&str]) -> TempDir {
+        let dir = temp_dir(name);
+        let source = workspace_root().join("runtime/src/lib.rs");
+        let mut arguments =
+            vec!["--crate-type", "rlib", "--crate-name", "qgraph_runtime", "-O", "--edition", "2024"];
+        arguments.extend(features.iter().flat_map(|f| ["--cfg", f]));
+        arguments.push(source.to_str().expect("paths are UTF-8 here"));
+        self.compile(dir.path(), &arguments);
+        dir
+    }
+
+    /// Runs a program of a folder on the folder.
+    fn run(&self, folder: &Path) {
+        let program = folder.join("program");
+        let mut command = match self.emulator {
+            Some(emulator) => {
+                let mut command = Command::new(emulator);
+                command.arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let out = command.arg(folder).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
 }
 
 const LINK: [&str; 2] = ["--extern", "qgraph_runtime=libqgraph_runtime.rlib"];
@@ -108,8 +152,8 @@ const PROGRAM: [&str; 8] =
     ["--edition", "2024", "-C", "opt-level=1", "-Adead_code", "main.rs", "-o", "program"];
 
 /// Compiles the cases into one program, runs it, and compares.
-fn check(name: &str, cases: &[Case]) {
-    let dir = with_runtime(name, &["feature=\"std\""]);
+fn check(name: &str, machine: &Machine, cases: &[Case]) {
+    let dir = machine.with_runtime(name, &["feature=\"std\""]);
     let (mut modules, mut calls) = (String::new(), String::new());
     for case in cases {
         let name = &case.name;
@@ -130,17 +174,15 @@ fn check(name: &str, cases: &[Case]) {
     let driver = include_str!("driver.rs");
     let text = format!("{driver}\n{modules}\nfn run_cases(folder: &Path) {{\n{calls}}}\n");
     std::fs::write(dir.join("main.rs"), text).unwrap();
-    rustc(dir.path(), &[&LINK[..], &PROGRAM].concat());
-    let out = Command::new(dir.join("program")).arg(dir.path()).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    machine.compile(dir.path(), &[&LINK[..], &PROGRAM].concat());
+    machine.run(dir.path());
     for case in cases {
         for plan in case.plans.iter() {
-            if plan.target != Target::portable() && !plan.target.native() {
-                println!(
-                    "skipped: {}: this CPU has no {}",
-                    case.name,
-                    plan.target.needs().unwrap_or_default()
-                );
+            if !machine.has(&plan.target) {
+                if machine.emulator.is_none() {
+                    let needs = plan.target.needs().unwrap_or_default();
+                    println!("skipped: {}: this CPU has no {needs}", case.name);
+                }
                 continue;
             }
             let expected = case.expected(plan);
@@ -161,8 +203,8 @@ fn check(name: &str, cases: &[Case]) {
     }
 }
 
-#[test]
-fn random_graphs_give_the_interpreters_bytes() {
+/// Random graphs, with every way of giving weights and of sharing a run.
+fn graphs() -> Vec<Case> {
     let mut cases: Vec<Case> = (0..6u64)
         .map(|seed| {
             let batch = [1, 3, 1, 2, 1, 1][seed as usize];
@@ -175,5 +217,10 @@ fn random_graphs_give_the_interpreters_bytes() {
     cases[3].options.weights = Weights::External;
     cases[4].options.standalone = true;
     cases[4].options.weights = Weights::External;
-    check("rust-graphs", &cases);
+    cases
+}
+
+#[test]
+fn random_graphs_give_the_interpreters_bytes() {
+    check("rust-graphs", &Machine::here(), &graphs());
 }

@@ -1,6 +1,6 @@
 //! The text of generated Rust: reviewed for a small model, the same each time, without warnings, without `std`, and what is refused.
 
-use super::{Case, LINK, options, with_runtime};
+use super::{Case, LINK, Machine, options};
 use crate::support::random_graph::{ConvCase, Maker};
 use crate::support::rustc;
 use crate::support::temp_dir;
@@ -37,7 +37,7 @@ fn source_of_a_small_model() {
 
 #[test]
 fn sources_compile_without_std_and_without_warnings() {
-    let dir = with_runtime("rust-no-std", &[]);
+    let dir = Machine::here().with_runtime("rust-no-std", &[]);
     let mut case = case();
     std::fs::write(dir.join("small.qgraph"), &case.file).unwrap();
     for (standalone, weights) in [(false, true), (true, true), (true, false)] {

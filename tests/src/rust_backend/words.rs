@@ -1,6 +1,6 @@
 //! Every word of the kernel IR, alone and in loops, in generated Rust.
 
-use super::{Case, check, options};
+use super::{Case, Machine, check, options};
 use crate::kernel_instr::{CASES, Data, Rng, fill};
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Affine, Instr, Kernel, KernelBuilder, Operand, Regs};
@@ -173,8 +173,8 @@ fn plan(target: &Target, input: usize) -> Plan {
     }
 }
 
-#[test]
-fn every_word_gives_the_interpreters_bytes() {
+/// All words as one network.
+pub(super) fn case() -> Case {
     // Targets have different numbers of kernels; inputs and outputs are those of one network.
     let most = kernels(16);
     let bytes = ROOM * (most.len() + 1);
@@ -187,5 +187,10 @@ fn every_word_gives_the_interpreters_bytes() {
     let name = "words".to_string();
     let file = vec![0; 64];
     let options = options(&name);
-    check("rust-words", &[Case { name, plans, file, stamp: 0..0, options, input, any_nan: true }]);
+    Case { name, plans, file, stamp: 0..0, options, input, any_nan: true }
+}
+
+#[test]
+fn every_word_gives_the_interpreters_bytes() {
+    check("rust-words", &Machine::here(), &[case()]);
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod engines;
+#[path = "../../../examples/follow.rs"]
+pub(crate) mod follow;
 pub(crate) mod model_builder;
 pub(crate) mod random_graph;
 
@@ -54,12 +56,21 @@ impl Drop for TempDir {
     }
 }
 
-/// Runs `rustc` in a folder.
-pub(crate) fn rustc(folder: &std::path::Path, arguments: &[&str]) {
-    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+/// This machine's compiler: `RUSTC`, else `rustc`.
+pub(crate) fn compiler() -> PathBuf {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()).into()
+}
+
+/// Runs a compiler that is called as `rustc` is, in a folder.
+pub(crate) fn compile(compiler: &Path, folder: &Path, arguments: &[&str]) {
     let out = std::process::Command::new(compiler).current_dir(folder).args(arguments).output();
     let out = out.expect("rustc runs (RUSTC names another)");
     assert!(out.status.success(), "rustc {arguments:?}:\n{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// Runs `rustc` in a folder.
+pub(crate) fn rustc(folder: &Path, arguments: &[&str]) {
+    compile(&compiler(), folder, arguments);
 }
 
 /// A fresh, empty folder; `name` only helps to recognise it.
