@@ -1,6 +1,6 @@
 //! Charts as SVG, to stand in a page: bars, histograms, curves, ranges, blocks. Every mark says what it is when the pointer rests on it.
 
-use super::escape;
+use super::{escape, tail};
 use std::fmt::Write;
 
 /// Width of a chart, in pixels.
@@ -161,16 +161,6 @@ pub fn bars(rows: &[Bar], most: f64) -> String {
         svg.text([end + 6.0, y + 11.0], "start", &row.text);
     }
     svg.finish()
-}
-
-/// The end of a name that is too long: there names differ.
-fn tail(name: &str, most: usize) -> String {
-    let count = name.chars().count();
-    if count <= most {
-        name.into()
-    } else {
-        format!("…{}", name.chars().skip(count - most + 1).collect::<String>())
-    }
 }
 
 /// A histogram of equal bins from `from` on, counts by their logarithm, with marked ranges below it.

@@ -89,6 +89,14 @@ pub fn colour_of_db(db: f64) -> &'static str {
     STEPS.iter().find(|s| db >= s.0).map_or(STEPS[STEPS.len() - 1].1, |s| s.1)
 }
 
+/// The end of a name of more characters: there long names differ.
+fn tail(name: &str, most: usize) -> String {
+    match name.chars().count() {
+        count if count <= most => name.to_string(),
+        count => format!("…{}", name.chars().skip(count - most + 1).collect::<String>()),
+    }
+}
+
 /// Text as it stands in HTML and SVG, also between quotes.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

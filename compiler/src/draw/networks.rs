@@ -1,8 +1,11 @@
 //! Diagrams of the compiler's graphs.
 
-use super::{Diagram, Kind, Node};
+use super::{Diagram, Kind, Node, tail};
 use crate::graph::{Graph, ValueId};
 use crate::qgraph::{QGraph, QOp, QType};
+
+/// Longer names would widen their boxes.
+const LONGEST_NAME: usize = 28;
 
 impl From<&Graph> for Diagram {
     /// Inputs, nodes, outputs of a float graph. Constants stand in the details of who reads them.
@@ -21,7 +24,7 @@ impl From<&Graph> for Diagram {
                 let all: Vec<String> = residual.into_iter().chain(activation).collect();
                 lines.extend((!all.is_empty()).then(|| all.join(" ")));
             }
-            lines.push(shape(&value.shape));
+            lines.extend([shape(&value.shape), tail(&node.name, LONGEST_NAME)]);
             let operand = |&id: &ValueId| {
                 let v = graph.value(id);
                 let what = if v.data.is_some() { "constant" } else { "reads" };
@@ -60,7 +63,11 @@ impl From<&QGraph> for Diagram {
                 _ => Kind::Float,
             };
             let ty = if is_u8(value.ty) { "u8" } else { "f32" };
-            let lines = vec![node.op.label(), format!("{} {ty}", shape(&value.shape))];
+            let lines = vec![
+                node.op.label(),
+                format!("{} {ty}", shape(&value.shape)),
+                tail(&node.name, LONGEST_NAME),
+            ];
             let mut details = vec![format!("node {}", node.name), format!("gives {}", value.ty)];
             details.extend(node.inputs.iter().map(|&i| {
                 let v = graph.value(i);

@@ -14,6 +14,9 @@ const MARGIN: f64 = 8.0;
 /// Longer lines lose their middle.
 const LONGEST: usize = 44;
 
+/// Around the line that says what colours mean.
+const GAP: f64 = 8.0;
+
 /// Height of the line that says what colours mean.
 const LEGEND: f64 = 24.0;
 
@@ -23,7 +26,7 @@ text{font:11px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#22
 
 impl Diagram {
     /// The diagram as an SVG document: boxes from the top down, colours for types, on the left of a box one for its signal-to-noise ratio where
-    /// that is known, below all what they mean.
+    /// that is known, above all what they mean.
     pub fn svg(&self) -> String {
         let texts: Vec<Vec<String>> =
             self.nodes.iter().map(|n| n.lines.iter().map(|l| cut(l)).collect()).collect();
@@ -34,13 +37,15 @@ impl Diagram {
         let sizes: Vec<[f64; 2]> = texts.iter().map(size).collect();
         let from: Vec<&[usize]> = self.nodes.iter().map(|n| &n.from[..]).collect();
         let placed = layout(&sizes, &from);
-        let legend = self.legend();
+        let legend = draw_legend(&self.legend());
         let (width, height) = (placed.width.max(legend.0), placed.height + LEGEND);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"diagram\" viewBox=\"0 0 {width:.0} {height:.0}\" \
              width=\"{width:.0}\" height=\"{height:.0}\"><title>{}</title><style>{STYLE}</style>\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
-            escape(&self.title)
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}\n\
+             <g transform=\"translate(0 {LEGEND})\">\n",
+            escape(&self.title),
+            legend.1
         );
         for line in &placed.lines {
             let (from, to) = (placed.centres[line.from], placed.centres[line.to]);
@@ -54,12 +59,12 @@ impl Diagram {
             let corner = [centre[0] - size[0] / 2.0, centre[1] - size[1] / 2.0];
             svg += &draw(node, lines, corner, *size);
         }
-        let _ = write!(svg, "<g transform=\"translate(8 {:.0})\">{}</g>\n</svg>\n", placed.height, legend.1);
+        svg += "</g>\n</svg>\n";
         svg
     }
 
-    /// What colours mean, of those there are, and the width it takes.
-    fn legend(&self) -> (f64, String) {
+    /// What colours mean, of those there are.
+    pub fn legend(&self) -> Vec<(&'static str, String)> {
         let kinds = Kind::ALL.into_iter().filter(|k| self.nodes.iter().any(|n| n.kind == *k));
         let mut entries: Vec<(&str, String)> = kinds.map(|k| (k.colour(), k.name().to_string())).collect();
         if self.nodes.iter().any(|n| n.sqnr_db.is_some()) {
@@ -69,18 +74,23 @@ impl Diagram {
             });
             entries.extend(steps);
         }
-        let (mut x, mut text) = (0.0, String::new());
-        for (colour, what) in entries {
-            let _ = write!(
-                text,
-                "<rect x=\"{x:.1}\" width=\"12\" height=\"12\" fill=\"{colour}\" class=\"box\"/>\
-                 <text x=\"{:.1}\" y=\"10\">{what}</text>",
-                x + 17.0
-            );
-            x += 17.0 + (what.chars().count() + 3) as f64 * CHARACTER;
-        }
-        (x + 16.0, text)
+        entries
     }
+}
+
+/// A line that says what colours mean, and its width.
+fn draw_legend(entries: &[(&str, String)]) -> (f64, String) {
+    let (mut x, mut text) = (GAP, String::new());
+    for (colour, what) in entries {
+        let _ = write!(
+            text,
+            "<rect x=\"{x:.1}\" y=\"8\" width=\"12\" height=\"12\" fill=\"{colour}\" class=\"box\"/>\
+             <text x=\"{:.1}\" y=\"18\">{what}</text>",
+            x + 17.0
+        );
+        x += 17.0 + (what.chars().count() + 3) as f64 * CHARACTER;
+    }
+    (x + GAP, text)
 }
 
 /// From the bottom of one box down to the top of another: straight through layers, curved between them.

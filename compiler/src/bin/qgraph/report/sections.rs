@@ -80,10 +80,19 @@ pub(super) fn graphs(c: &Comparison) -> String {
     let fusions: Vec<String> = c.events.iter().map(ToString::to_string).collect();
     let floats = c.assessment.layers().iter().filter_map(|l| Some((l, l.float_reason.as_ref()?)));
     let floats: Vec<String> = floats.map(|(l, reason)| format!("float {}: {reason}", l.node)).collect();
+    let quantized = coloured(Diagram::from(&c.quantized));
+    let legend = quantized.legend().into_iter();
+    let legend: String = legend
+        .map(|(colour, what)| {
+            format!(
+                "<span class=\"key\"><span class=\"dot\" style=\"background:{colour}\"></span>{what}</span>"
+            )
+        })
+        .collect();
     let stages = [
         ("imported", Diagram::from(&c.imported), vec![]),
         ("fused", coloured(Diagram::from(&c.fused)), fusions),
-        ("quantized", coloured(Diagram::from(&c.quantized)), floats),
+        ("quantized", quantized, floats),
     ];
     let stage = |(name, d, said): (&str, Diagram, Vec<String>)| {
         let list: String = said.iter().map(|s| format!("<li>{}</li>", escape(s))).collect();
@@ -93,7 +102,7 @@ pub(super) fn graphs(c: &Comparison) -> String {
     };
     format!(
         "<p>Colours are types; the stripe on the left of a box is the signal-to-noise ratio of its value. The wheel zooms, dragging moves, a click \
-         on a box shows its value's histogram.</p>\n<div class=\"stages\">{}</div>\n",
+         on a box shows its value's histogram.</p>\n<p>{legend}</p>\n<div class=\"stages\">{}</div>\n",
         stages.into_iter().map(stage).collect::<String>()
     )
 }
