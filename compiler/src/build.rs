@@ -19,7 +19,7 @@ use crate::calib::Profile;
 use crate::error::{Error, Result, Stage};
 use crate::lower::{self, InputFormat};
 use crate::qgraph::{QGraph, file};
-use crate::rust::{self, Weights};
+use crate::rust::{self, Code, Weights};
 use crate::target::Target;
 use crate::{onnx, pipeline, quant};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ pub struct Network {
     /// Of a float model.
     profile: Option<PathBuf>,
     name: String,
+    code: Code,
     targets: Vec<Target>,
     threads: usize,
     import: onnx::Options,
@@ -54,6 +55,7 @@ impl Network {
             model: model.into(),
             profile: profile.map(Path::to_path_buf),
             name: rust::type_name(&model.file_stem().unwrap_or_default().to_string_lossy()),
+            code: Code::default(),
             targets: rust::TARGETS.to_vec(),
             threads: 1,
             import: onnx::Options::default(),
@@ -66,6 +68,12 @@ impl Network {
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Network {
         Network { name: name.into(), ..self }
+    }
+
+    /// What kernels for x86-64 are written in; [`Code::Assembly`] needs this crate's feature `jit`. Rust if nothing is said.
+    #[must_use]
+    pub fn code(self, code: Code) -> Network {
+        Network { code, ..self }
     }
 
     /// Instruction sets with code of their own, besides plain Rust for any CPU; [`rust::TARGETS`] if nothing is said.
@@ -126,6 +134,7 @@ impl Network {
         let source = rust::Options {
             name: self.name.clone(),
             file: model.clone(),
+            code: self.code,
             weights: Weights::Included(model.clone()),
             standalone: false,
             threads: self.threads,

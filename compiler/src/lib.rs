@@ -18,6 +18,7 @@
 
 #![cfg_attr(not(all(feature = "jit", feature = "rust")), allow(rustdoc::broken_intra_doc_links))]
 
+pub mod assembly;
 pub mod assess;
 pub mod blob;
 #[cfg(feature = "rust")]

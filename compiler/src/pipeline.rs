@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+use crate::assembly::Assembly;
 use crate::calib::{self, Profile};
 use crate::error::Result;
 use crate::fuse::{self, Event};
@@ -105,7 +106,25 @@ pub fn rust(
     let others = Target::ALL.into_iter().skip(1).filter(|t| targets.contains(t));
     let all = std::iter::once(Target::portable()).chain(others);
     let plans = all.map(|t| lower::schedule(graph, &t, options)).collect::<Result<Vec<_>>>()?;
-    rust::emit(&plans, file, qgraph::file::stamp(file).unwrap_or_default(), source)
+    let assemblies = match source.code {
+        rust::Code::Rust => Ok(Vec::new()),
+        rust::Code::Assembly => plans[1..].iter().map(|p| assembly(p, source.threads)).collect(),
+    };
+    rust::emit(&plans, &assemblies?, file, qgraph::file::stamp(file).unwrap_or_default(), source)
+}
+
+/// Machine code of a plan as text, function by function.
+#[cfg(feature = "jit")]
+pub fn assembly(plan: &Plan, threads: usize) -> Result<Assembly> {
+    let options = crate::jit::Options { threads, vbmi: false, ..Default::default() };
+    Ok(crate::jit::Code::assemble(plan, &options)?.functions())
+}
+
+/// Not in this build.
+#[cfg(not(feature = "jit"))]
+pub fn assembly(_: &Plan, _: usize) -> Result<Assembly> {
+    let message = "qgraph-compiler was built without its feature `jit`: switch it on";
+    Err(crate::Error::new(crate::Stage::Jit, "assembly", message))
 }
 
 /// What of a plan [`emit`] shows.
@@ -130,6 +149,6 @@ pub fn emit(plan: Plan, what: Emit) -> Result<String> {
             Ok(code.assembly(&plan.name))
         }
         #[cfg(not(feature = "jit"))]
-        Emit::Asm => Err(crate::Error::new(crate::Stage::Jit, "", "built without the feature `jit`")),
+        Emit::Asm => assembly(&plan, 1).map(|_| String::new()),
     }
 }

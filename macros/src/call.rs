@@ -1,7 +1,7 @@
 //! What stands between the parentheses of `quantized_model!`.
 
 use qgraph_compiler::lower::InputFormat;
-use qgraph_compiler::rust::TARGETS;
+use qgraph_compiler::rust::{Code, TARGETS};
 use qgraph_compiler::target::Target;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -13,6 +13,7 @@ pub(crate) struct Call {
     pub(crate) name: Option<(Visibility, Ident)>,
     /// The `.qgraph`, from the package's folder.
     pub(crate) path: LitStr,
+    pub(crate) code: Code,
     pub(crate) targets: Vec<Target>,
     pub(crate) batch: usize,
     pub(crate) threads: usize,
@@ -20,7 +21,7 @@ pub(crate) struct Call {
 }
 
 /// All options, for messages.
-const OPTIONS: &str = "targets, batch, threads and input";
+const OPTIONS: &str = "code, targets, batch, threads and input";
 
 impl Parse for Call {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
@@ -35,6 +36,7 @@ impl Parse for Call {
         let mut call = Call {
             name,
             path: input.parse()?,
+            code: Code::default(),
             targets: TARGETS.to_vec(),
             batch: 1,
             threads: 1,
@@ -56,7 +58,9 @@ impl Parse for Call {
             if seen.contains(&option) {
                 wrong(syn::Error::new(option.span(), format!("`{option}` is given twice")));
             }
-            if option == "targets" {
+            if option == "code" {
+                call.code = code(&input.parse()?).map_err(&mut wrong).unwrap_or_default();
+            } else if option == "targets" {
                 let names;
                 bracketed!(names in input);
                 let names = Punctuated::<Ident, Token![,]>::parse_terminated(&names)?;
@@ -74,6 +78,14 @@ impl Parse for Call {
             seen.push(option);
         }
         problems.map_or(Ok(call), Err)
+    }
+}
+
+fn code(name: &LitStr) -> syn::Result<Code> {
+    match &name.value()[..] {
+        "rust" => Ok(Code::Rust),
+        "asm" => Ok(Code::Assembly),
+        other => Err(syn::Error::new(name.span(), format!("no code {other:?}; there are \"rust\", \"asm\""))),
     }
 }
 

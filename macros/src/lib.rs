@@ -29,6 +29,7 @@
 //!
 //! | option | what | default |
 //! |---|---|---|
+//! | `code = ".."` | what kernels for x86-64 are written in: `"rust"`, or `"asm"`, the JIT's machine code, which is fast in debug builds too and compiled sooner; other CPUs run plain Rust | `"rust"` |
 //! | `targets = [..]` | instruction sets with code of their own, besides plain Rust for any CPU: `avx2`, `avxvnni`, `avx512vnni` | `[avx2, avx512vnni]` |
 //! | `batch = N` | images per run | 1 |
 //! | `threads = N` | threads that may share a run where the program gives a pool; more than 1 needs the runtime's feature `std` | 1 |
@@ -68,6 +69,7 @@ fn expand(call: &Call) -> syn::Result<proc_macro2::TokenStream> {
     let source = rust::Options {
         name: name.to_string(),
         file: relative.clone(),
+        code: call.code,
         weights: Weights::OfPackage(relative.clone()),
         standalone: false,
         threads: call.threads,

@@ -6,6 +6,7 @@
 //! - [`model`]: the trait through which any engine runs, and tensor descriptors.
 //! - [`vector`]: the words of the compiler's kernels, for generated Rust.
 //! - [`weights`]: weights that a program hands over, checked.
+//! - [`machine`]: what machine code is given when it runs.
 //! - [`cpu`]: which instruction sets this CPU and operating system offer.
 //! - `source`: the text of these files (feature `source`).
 //! - `pool`: threads for one run of one model (feature `std`).
@@ -20,6 +21,7 @@ extern crate std;
 
 pub mod cpu;
 pub mod functions;
+pub mod machine;
 pub mod math;
 pub mod model;
 #[cfg(feature = "std")]

@@ -1,7 +1,7 @@
 //! The source of this crate, for compilers that put it into what they generate.
 
 /// Every file that is not a test: its module's path (`""` for the crate, `functions/lrn` for a submodule), and its text.
-pub const FILES: [(&str, &str); 18] = [
+pub const FILES: [(&str, &str); 19] = [
     ("", include_str!("lib.rs")),
     ("cpu", include_str!("cpu.rs")),
     ("functions", include_str!("functions/mod.rs")),
@@ -10,6 +10,7 @@ pub const FILES: [(&str, &str); 18] = [
     ("functions/resize", include_str!("functions/resize.rs")),
     ("functions/softmax", include_str!("functions/softmax.rs")),
     ("functions/unary", include_str!("functions/unary.rs")),
+    ("machine", include_str!("machine.rs")),
     ("math", include_str!("math.rs")),
     ("model", include_str!("model.rs")),
     ("pool", include_str!("pool.rs")),

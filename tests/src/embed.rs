@@ -16,8 +16,22 @@ quantized_model!(
     batch = 3,
     threads = 2,
 );
+quantized_model!(
+    Machine,
+    "../examples/embedded/digits.qgraph",
+    code = "asm",
+    targets = [avx2, avxvnni, avx512vnni]
+);
+quantized_model!(
+    MachinePixels,
+    "../examples/embedded/digits.qgraph",
+    code = "asm",
+    input = u8,
+    batch = 3,
+    threads = 2
+);
 
-/// The `.qgraph` of both.
+/// The `.qgraph` of all.
 fn graph() -> QGraph {
     file::from_bytes(include_bytes!("../../examples/embedded/digits.qgraph")).expect("the example's model")
 }
@@ -62,6 +76,12 @@ fn a_type_gives_the_engines_bits_on_every_instruction_set() {
             None => println!("skipped: this CPU has no {target:?}"),
         }
     }
+    for target in __qgraph_Machine::Target::ALL {
+        match Machine::on(target) {
+            Some(model) => assert_eq!(scores(&model, &images), expected, "{target:?} as assembly"),
+            None => println!("skipped: this CPU has no {target:?}"),
+        }
+    }
     assert_eq!(scores(&Digits::default(), &images), expected);
     // As an expression, and by the JIT: nothing but the constructor differs.
     assert_eq!(scores(&quantized_model!("../examples/embedded/digits.qgraph"), &images), expected);
@@ -77,16 +97,21 @@ fn pixels_in_batches_on_threads_give_the_same() {
     static ARENA: Mutex<Arena<{ Pixels::ARENA_BYTES }>> = Mutex::new(Arena::new());
     let digits = digits(3);
     let expected: Vec<f32> = expected(&digits).concat();
-    let (model, images) = (Pixels::new(), digits.concat());
-    assert_eq!((Pixels::BATCH, model.threads()), (3, 2));
+    let images = digits.concat();
     let mut arena = ARENA.lock().unwrap();
     let mut y = vec![0.0; 30];
-    model.run(&[TensorRef::U8(&images)], &mut [TensorMut::F32(&mut y)], arena.bytes()).unwrap();
-    assert_eq!(y, expected);
-    y.fill(0.0);
-    let mut pool = Pool::new(2).unwrap();
-    model.run_on(&mut pool, &[TensorRef::U8(&images)], &mut [TensorMut::F32(&mut y)], arena.bytes()).unwrap();
-    assert_eq!(y, expected);
+    assert_eq!((Pixels::BATCH, Pixels::ARENA_BYTES), (3, MachinePixels::ARENA_BYTES));
+    for model in [&Pixels::new() as &dyn Model, &MachinePixels::new()] {
+        assert_eq!(model.threads(), 2);
+        y.fill(0.0);
+        model.run(&[TensorRef::U8(&images)], &mut [TensorMut::F32(&mut y)], arena.bytes()).unwrap();
+        assert_eq!(y, expected);
+        y.fill(0.0);
+        let (x, out) = ([TensorRef::U8(&images)], &mut [TensorMut::F32(&mut y)]);
+        model.run_on(&mut Pool::new(2).unwrap(), &x, out, arena.bytes()).unwrap();
+        assert_eq!(y, expected);
+    }
+    let model = Pixels::new();
     // Sizes are checked as everywhere.
     let few = model.run(&[TensorRef::U8(&images[1..])], &mut [TensorMut::F32(&mut y)], arena.bytes());
     assert!(few.is_err());

@@ -9,6 +9,7 @@ use crate::kernel::expand;
 use crate::plan::split::Split;
 use crate::plan::{Plan, Work, verify};
 use crate::target::Target;
+use qgraph_runtime::machine::MAX_IO;
 
 /// A named range of code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +24,18 @@ pub struct Symbol {
     pub note: String,
 }
 
+impl Symbol {
+    /// Whether it is a step, and so a part of its entry.
+    pub(super) fn is_step(&self) -> bool {
+        self.name.starts_with("step ")
+    }
+}
+
 /// Machine code of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
+    /// Name of the plan's target.
+    pub(super) target: &'static str,
     pub(super) bytes: Vec<u8>,
     pub(super) symbols: Vec<Symbol>,
     /// The entry for one thread, then that of each of several.
@@ -66,7 +76,7 @@ impl Code {
         }
         let bytes =
             asm.finish().map_err(|e| Error::new(Stage::Jit, &plan.name, format!("cannot encode {e}")))?;
-        Ok(Code { bytes, symbols, entries })
+        Ok(Code { target: plan.target.name, bytes, symbols, entries })
     }
 
     /// The bytes.
@@ -101,8 +111,8 @@ fn check(plan: &Plan) -> Result<()> {
         problems.push(Problem { subject: subject.into(), message });
     };
     for (what, n) in [("inputs", plan.inputs.len()), ("outputs", plan.outputs.len())] {
-        if n > context::MAX_IO {
-            refuse(&plan.name, format!("{n} {what}; at most {} fit a run's context", context::MAX_IO));
+        if n > MAX_IO {
+            refuse(&plan.name, format!("{n} {what}; at most {} fit a run's context", MAX_IO));
         }
     }
     for step in &plan.steps {

@@ -1,64 +1,23 @@
-//! What generated code gets at run time: one struct of addresses.
+//! The context of a run ([`Context`] of the runtime) as code addresses it, and as the JIT fills it in.
 //!
-//! Code holds no address of its own: everything comes from here, by constant offsets. So the same plan gives the
-//! same bytes in every process, and a listing needs no symbols of ours.
-//!
-//! Not here: the code that reads it (`steps`), who fills it in (`Jit::run`).
+//! Not here: the code that reads it (`steps`).
 
 use crate::plan::{Plan, Ptr, Space, Work};
-use qgraph_runtime::pool::Worker;
+use qgraph_runtime::machine::{Context, MAX_IO};
 use qgraph_runtime::{TensorMut, TensorRef};
 use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
 
-/// Most inputs, and most outputs, of a model: their addresses stand in a fixed array, so that a run allocates nothing.
-pub(super) const MAX_IO: usize = 16;
 /// Most pointers of a runtime function.
 pub(super) const MAX_ARGS: usize = 8;
 
-/// Round to nearest even, all exceptions masked, denormals as they are.
-const MXCSR: u32 = 0x1f80;
-
-/// One thread's part of a run. Lives on that thread's stack; generated code writes `mxcsr`, and moves `carried`, `inputs` and `outputs` from
-/// image to image.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Context {
-    arena: *mut u8,
-    carried: *mut u8,
-    weights: *const u8,
-    consts: *const u8,
-    call: CallFunction,
-    wait: Wait,
-    /// This thread, if there are several.
-    worker: *const (),
-    plan: *const Plan,
-    cycles: *const AtomicU64,
-    own_mxcsr: u32,
-    mxcsr: u32,
-    inputs: [*mut u8; MAX_IO],
-    outputs: [*mut u8; MAX_IO],
-}
-
-// SAFETY: addresses of memory that the threads of a run share; who touches what when is the split's business.
-unsafe impl Sync for Context {}
-
-#[cfg(target_arch = "x86_64")]
-type CallFunction = unsafe extern "sysv64" fn(*const Context, usize);
-#[cfg(not(target_arch = "x86_64"))]
-type CallFunction = unsafe extern "C" fn(*const Context, usize);
-#[cfg(target_arch = "x86_64")]
-type Wait = unsafe extern "sysv64" fn(*const Context);
-#[cfg(not(target_arch = "x86_64"))]
-type Wait = unsafe extern "C" fn(*const Context);
-
 /// Offset of the caller's MXCSR.
 pub(super) const CALLER_MXCSR: i64 = offset_of!(Context, mxcsr) as i64;
-/// Offset of [`MXCSR`].
+/// Offset of the contract's MXCSR.
 pub(super) const OWN_MXCSR: i64 = offset_of!(Context, own_mxcsr) as i64;
-/// Offset of the address of [`call_function`], to be called with the context and a step.
+/// Offset of the address of a function to be called with the context and a step.
 pub(super) const CALL: i64 = offset_of!(Context, call) as i64;
-/// Offset of the address of [`wait`], to be called with the context.
+/// Offset of the address of a function to be called with the context where threads wait.
 pub(super) const WAIT: i64 = offset_of!(Context, wait) as i64;
 /// Offset of the address of the steps' counts of cycles.
 pub(super) const CYCLES: i64 = offset_of!(Context, cycles) as i64;
@@ -100,63 +59,43 @@ pub(super) fn field(offset: u64) -> Option<String> {
     }
 }
 
-impl Context {
-    /// For one run of `plan` on tensors that [`qgraph_runtime::model::check_run`] accepted for it. `cycles` has
-    /// as many elements as the plan has steps, or the code does not count.
-    pub(super) fn new(
-        plan: &Plan,
-        cycles: &[AtomicU64],
-        inputs: &[TensorRef<'_>],
-        outputs: &mut [TensorMut<'_>],
-        arena: &mut [u8],
-    ) -> Self {
-        let mut c = Context {
-            arena: arena.as_mut_ptr(),
-            carried: arena.as_mut_ptr().wrapping_add(plan.carried_offset()),
-            weights: plan.weights.as_ptr(),
-            consts: plan.consts.as_ptr(),
-            call: call_function,
-            wait,
-            worker: std::ptr::null(),
-            plan,
-            cycles: cycles.as_ptr(),
-            own_mxcsr: MXCSR,
-            mxcsr: MXCSR,
-            inputs: [std::ptr::null_mut(); MAX_IO],
-            outputs: [std::ptr::null_mut(); MAX_IO],
-        };
-        for (slot, x) in c.inputs.iter_mut().zip(inputs) {
-            // Only read: the plan's verifier refuses writes to inputs.
-            *slot = x.as_ptr().cast_mut();
-        }
-        for (slot, x) in c.outputs.iter_mut().zip(outputs) {
-            *slot = x.as_mut_ptr();
-        }
-        c
-    }
+/// For one run of `plan` on tensors that [`qgraph_runtime::model::check_run`] accepted for it. `cycles` has
+/// as many elements as the plan has steps, or the code does not count.
+pub(super) fn context(
+    plan: &Plan,
+    cycles: &[AtomicU64],
+    inputs: &[TensorRef<'_>],
+    outputs: &mut [TensorMut<'_>],
+    arena: &mut [u8],
+) -> Context {
+    let arena = arena.as_mut_ptr();
+    let context = Context::new(
+        [arena, arena.wrapping_add(plan.carried_offset())],
+        [plan.weights.as_ptr(), plan.consts.as_ptr()],
+        inputs.iter().map(TensorRef::as_ptr),
+        outputs.iter_mut().map(TensorMut::as_mut_ptr),
+        call_function,
+    );
+    Context { owner: std::ptr::from_ref(plan).cast(), cycles: cycles.as_ptr(), ..context }
+}
 
-    /// The same for one of several threads, which outlives it.
-    pub(super) fn of(&self, worker: &Worker<'_>) -> Context {
-        Context { worker: std::ptr::from_ref(worker).cast(), ..*self }
-    }
-
-    fn address(&self, ptr: Ptr) -> *mut u8 {
-        let base = match ptr.space {
-            Space::Arena => self.arena,
-            Space::Carried => self.carried,
-            Space::Weights => self.weights.cast_mut(),
-            Space::Consts => self.consts.cast_mut(),
-            Space::Input(k) => self.inputs[k],
-            Space::Output(k) => self.outputs[k],
-        };
-        base.wrapping_add(ptr.offset)
-    }
+fn address(context: &Context, ptr: Ptr) -> *mut u8 {
+    let base = match ptr.space {
+        Space::Arena => context.arena,
+        Space::Carried => context.carried,
+        Space::Weights => context.weights.cast_mut(),
+        Space::Consts => context.consts.cast_mut(),
+        // Only read: the plan's verifier refuses writes to inputs.
+        Space::Input(k) => context.inputs[k].cast_mut(),
+        Space::Output(k) => context.outputs[k],
+    };
+    base.wrapping_add(ptr.offset)
 }
 
 /// Generated code calls this for a step that is a runtime function.
 ///
 /// # Safety
-/// `context` is the running one, its plan verified, and `step` one of its steps.
+/// `context` is the running one, made by [`context`], its plan verified, and `step` one of its steps.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "sysv64" fn call_function(context: *const Context, step: usize) {
     // SAFETY: the caller's promise.
@@ -171,36 +110,14 @@ unsafe extern "C" fn call_function(context: *const Context, step: usize) {
 }
 
 unsafe fn run_function(context: *const Context, step: usize) {
-    // SAFETY: the running context, whose plan the Jit holds.
-    let (context, plan) = unsafe { (&*context, &*(*context).plan) };
+    // SAFETY: the running context, whose owner is the plan that the Jit holds.
+    let (context, plan) = unsafe { (&*context, &*(*context).owner.cast::<Plan>()) };
     if let Work::Function(f) = &plan.steps[step].work {
         let mut args = [std::ptr::null_mut(); MAX_ARGS];
         for (slot, &ptr) in args.iter_mut().zip(&f.args) {
-            *slot = context.address(ptr);
+            *slot = address(context, ptr);
         }
         // SAFETY: the plan's verifier has proven each pointer's footprint inside its space.
         unsafe { f.function.run(&args[..f.args.len()]) }
     }
-}
-
-/// Generated code calls this where threads wait for each other. If another thread has panicked, the process ends: generated code cannot unwind.
-///
-/// # Safety
-/// `context` is the running one, made by [`Context::of`].
-#[cfg(target_arch = "x86_64")]
-unsafe extern "sysv64" fn wait(context: *const Context) {
-    // SAFETY: the caller's promise.
-    unsafe { wait_for_others(context) }
-}
-
-/// Never called: there is no generated code on this machine.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe extern "C" fn wait(context: *const Context) {
-    // SAFETY: the caller's promise.
-    unsafe { wait_for_others(context) }
-}
-
-unsafe fn wait_for_others(context: *const Context) {
-    // SAFETY: the running context; its worker lives until the run ends.
-    unsafe { (*(*context).worker.cast::<Worker<'_>>()).wait() }
 }

@@ -18,7 +18,7 @@ impl Code {
 
     /// The listing of every kernel and of the entry function.
     pub fn disassemble_all(&self) -> String {
-        let whole = self.symbols.iter().filter(|s| !s.name.starts_with("step "));
+        let whole = self.symbols.iter().filter(|s| !s.is_step());
         whole.map(|s| self.listing(s)).collect::<Vec<_>>().join("\n")
     }
 

@@ -28,7 +28,7 @@ fn header(pid: u32, time: u64) -> Vec<u8> {
 fn records(code: &Code, address: u64, pid: u32, time: u64, at: u64) -> Vec<u8> {
     let mut out = Vec::new();
     // Steps lie inside their entry.
-    for s in code.symbols.iter().filter(|s| !s.name.starts_with("step ")) {
+    for s in code.symbols.iter().filter(|s| !s.is_step()) {
         let (name, bytes) = (format!("qgraph::{}\0", s.name), &code.bytes[s.offset..s.offset + s.len]);
         let size = LOAD_HEADER + name.len() + bytes.len();
         let start = address + s.offset as u64;

@@ -31,7 +31,7 @@ impl Memory {
     pub(super) fn write_perf_map(&self, code: &Code) -> io::Result<PathBuf> {
         let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
         let mut text = String::new();
-        for s in code.symbols.iter().filter(|s| !s.name.starts_with("step ")) {
+        for s in code.symbols.iter().filter(|s| !s.is_step()) {
             let _ = writeln!(text, "{:x} {:x} qgraph::{}", self.start() as usize + s.offset, s.len, s.name);
         }
         std::fs::OpenOptions::new().create(true).append(true).open(&path)?.write_all(text.as_bytes())?;

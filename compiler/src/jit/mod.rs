@@ -35,6 +35,7 @@ pub use code::{Code, Symbol};
 use crate::error::{Error, Result, Stage};
 use crate::plan::Plan;
 use memory::Memory;
+use qgraph_runtime::machine::Context;
 use qgraph_runtime::model::{check_pool, check_run};
 use qgraph_runtime::{Model, Pool, RunError, TensorDesc, TensorMut, TensorRef, cpu};
 use std::io;
@@ -132,12 +133,12 @@ impl Jit {
     ///
     /// # Safety
     /// The context is one of this plan's, for tensors and an arena as large as the plan says; all threads of a run enter at the same time.
-    unsafe fn enter(&self, entry: usize, context: &mut context::Context) {
+    unsafe fn enter(&self, entry: usize, context: &mut Context) {
         #[cfg(target_arch = "x86_64")]
         {
             let code = self.memory.start().wrapping_add(self.code.entries[entry]);
             // SAFETY: an entry function of this ABI and argument.
-            let code: unsafe extern "sysv64" fn(*mut context::Context) = unsafe { std::mem::transmute(code) };
+            let code: unsafe extern "sysv64" fn(*mut Context) = unsafe { std::mem::transmute(code) };
             // SAFETY: `plan::verify` has proven every access of every step inside its space, and `compile` that the CPU has the
             // instructions; the rest is the caller's. The plan, with weights and constants, is held by `self`, and never changes.
             unsafe { code(context) }
@@ -193,7 +194,7 @@ impl Model for Jit {
         arena: &mut [u8],
     ) -> std::result::Result<(), RunError> {
         check_run(self, inputs, outputs, arena)?;
-        let mut context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
+        let mut context = context::context(&self.plan, &self.cycles, inputs, outputs, arena);
         // SAFETY: `check_run` has matched tensors and arena with the plan.
         unsafe { self.enter(0, &mut context) }
         Ok(())
@@ -215,7 +216,7 @@ impl Model for Jit {
         }
         check_run(self, inputs, outputs, arena)?;
         check_pool(self, pool)?;
-        let context = context::Context::new(&self.plan, &self.cycles, inputs, outputs, arena);
+        let context = context::context(&self.plan, &self.cycles, inputs, outputs, arena);
         pool.run(self.threads, &|worker| {
             // SAFETY: as in `run`; the split keeps threads apart between barriers.
             unsafe { self.enter(1 + worker.index(), &mut context.of(&worker)) }

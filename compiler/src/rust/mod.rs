@@ -6,6 +6,7 @@
 //!
 //! - `kernel`: a kernel becomes a function; loops stay loops, register arrays arrays of vectors.
 //! - `steps`: the plan's steps, and the functions that walk them.
+//! - `machine`: the same where the code is assembly.
 //! - `model`: the type and what it does the same on all targets.
 //! - `text`: names, numbers, sums, bytes as tokens.
 //! - `standalone`: the runtime's own source as modules of the file.
@@ -13,11 +14,13 @@
 //! Not here: operators, layouts, choices of tiles. An instruction of the IR means what the kernel interpreter says.
 
 mod kernel;
+mod machine;
 mod model;
 mod standalone;
 mod steps;
 mod text;
 
+use crate::assembly::Assembly;
 use crate::error::{Error, Problem, Result, Stage};
 use crate::plan::{Plan, verify};
 use crate::target::{Isa, Target};
@@ -34,6 +37,16 @@ pub enum Weights {
     External,
 }
 
+/// What kernels for x86-64 are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Code {
+    /// Rust, which the compiler makes fast if it optimizes.
+    #[default]
+    Rust,
+    /// The JIT's machine code as assembly: fast in debug builds too, and compiled sooner.
+    Assembly,
+}
+
 /// What the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -41,6 +54,8 @@ pub struct Options {
     pub name: String,
     /// Name of the model's file, for readers.
     pub file: String,
+    /// What kernels for x86-64 are written in; plain Rust is what other CPUs run.
+    pub code: Code,
     /// Where weights come from.
     pub weights: Weights,
     /// Include the runtime, so that the source needs no crate.
@@ -69,15 +84,22 @@ pub fn type_name(stem: &str) -> String {
 }
 
 /// The source of a model. `plans` are of one network, for different targets, the first for [`Isa::Portable`]: what runs where nothing else
-/// does. `file` is the `.qgraph` that they were made from, `stamp` the bytes in it that differ from those of any other.
+/// does. `assemblies` are the code of the others, made for as many threads as the options say, if it is to be assembly; else there are none.
+/// `file` is the `.qgraph` that they were made from, `stamp` the bytes in it that differ from those of any other.
 ///
 /// Fails on plans that their verifier refuses, and on those that do not belong together.
-pub fn emit(plans: &[Plan], file: &[u8], stamp: Range<usize>, options: &Options) -> Result<String> {
+pub fn emit(
+    plans: &[Plan],
+    assemblies: &[Assembly],
+    file: &[u8],
+    stamp: Range<usize>,
+    options: &Options,
+) -> Result<String> {
     for plan in plans {
         Error::all(Stage::Emit, verify::verify(plan))?;
     }
-    check(plans, file, &stamp, options)?;
-    let tokens = model::model(plans, file, stamp, options);
+    check(plans, assemblies, file, &stamp, options)?;
+    let tokens = model::model(plans, assemblies, file, stamp, options);
     let parsed = syn::parse2(tokens).map_err(|e| {
         Error::new(Stage::Emit, &options.name, format!("the source is no Rust ({e}): this is a bug"))
     })?;
@@ -85,7 +107,11 @@ pub fn emit(plans: &[Plan], file: &[u8], stamp: Range<usize>, options: &Options)
     text.push_str(&prettyplease::unparse(&parsed));
     if options.standalone {
         text.push_str(&standalone::runtime(&standalone::Uses {
-            isas: plans.iter().map(|p| p.target.isa).collect(),
+            isas: match options.code {
+                Code::Rust => plans.iter().map(|p| p.target.isa).collect(),
+                Code::Assembly => vec![Isa::Portable],
+            },
+            machine: options.code == Code::Assembly,
             functions: plans.iter().any(steps::has_functions),
             threads: options.threads > 1,
             weights: options.weights == Weights::External,
@@ -95,7 +121,13 @@ pub fn emit(plans: &[Plan], file: &[u8], stamp: Range<usize>, options: &Options)
 }
 
 /// All reasons not to write a source.
-fn check(plans: &[Plan], file: &[u8], stamp: &Range<usize>, options: &Options) -> Result<()> {
+fn check(
+    plans: &[Plan],
+    assemblies: &[Assembly],
+    file: &[u8],
+    stamp: &Range<usize>,
+    options: &Options,
+) -> Result<()> {
     let mut problems = Vec::new();
     let mut wrong = |subject: &str, message: String| {
         problems.push(Problem { subject: subject.into(), message });
@@ -121,6 +153,17 @@ fn check(plans: &[Plan], file: &[u8], stamp: &Range<usize>, options: &Options) -
         if !same || plans[..k].iter().any(|p| p.target.isa == plan.target.isa) {
             wrong(plan.target.name, "is not another target of the same network".into());
         }
+    }
+    let natives = match options.code {
+        Code::Rust => &[][..],
+        Code::Assembly => &plans[1..],
+    };
+    if !natives.iter().map(|p| p.target.name).eq(assemblies.iter().map(|a| a.target)) {
+        wrong("assembly", "is not that of the plans but the first, in their order".into());
+    }
+    let entries = if options.threads > 1 { 1 + options.threads } else { 1 };
+    if let Some(other) = assemblies.iter().find(|a| a.entries.len() != entries) {
+        wrong(other.target, format!("is not assembly for {} threads", options.threads));
     }
     if !file.ends_with(&first.weights) || stamp.end > file.len() {
         wrong(&options.file, "does not end with the weights of the plans".into());

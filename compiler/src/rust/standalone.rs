@@ -13,6 +13,8 @@ const ROOT: &str = concat!("crate", "::");
 pub(super) struct Uses {
     /// Words for these instruction sets.
     pub(super) isas: Vec<Isa>,
+    /// The context of machine code.
+    pub(super) machine: bool,
     /// Functions on whole tensors.
     pub(super) functions: bool,
     /// Threads, and with them `std`.
@@ -25,6 +27,7 @@ impl Uses {
     fn module(&self, path: &str) -> bool {
         match path {
             "cpu" | "model" | "requant" | "vector" | "vector/portable" => true,
+            "machine" => self.machine,
             "pool" => self.threads,
             "weights" => self.weights,
             "vector/avx2" => self.isas.iter().any(|i| matches!(i, Isa::Avx2 | Isa::AvxVnni)),

@@ -31,7 +31,7 @@ pub(super) fn has_functions(plan: &Plan) -> bool {
 
 /// The module of a plan that its verifier accepts.
 pub(super) fn module(plan: &Plan, threads: usize) -> TokenStream {
-    let m = Module::new(plan);
+    let m = Module::new(plan, features(plan.target.isa));
     let kernels = plan.kernels.iter().zip(&m.kernels).map(|(k, name)| {
         let footprint =
             verify(k, plan.target.registers).expect("the plan's verifier has accepted its kernels");
@@ -42,9 +42,7 @@ pub(super) fn module(plan: &Plan, threads: usize) -> TokenStream {
         1 => Default::default(),
         n => Split::new(plan, n).threads.iter().enumerate().map(|(t, tasks)| m.walk(tasks, Some(t))).unzip(),
     };
-    let consts = bytes(&plan.consts);
-    let (size, carried) = (number(plan.consts.len()), number(plan.carried_offset()));
-    let words = format_ident!("{}", plan.target.name);
+    let (words, constants) = (words(plan), constants(plan));
     let vector = match plan.target.isa {
         Isa::Portable => {
             let lanes = number(plan.target.lanes);
@@ -72,15 +70,30 @@ pub(super) fn module(plan: &Plan, threads: usize) -> TokenStream {
             #steps
             #(#parts)*
             #(#kernels)*
-            /// Tables that scheduling has made: biases and scales in the order of the kernels, orders of bytes.
-            static CONSTS: Aligned<[u8; #size]> = Aligned(*#consts);
-            /// Byte of a run's memory from which each image keeps what the steps for the whole batch read.
-            const CARRIED: usize = #carried;
+            #constants
         }
     }
 }
 
-struct Module<'a> {
+/// The name of a plan's module, and of the module of words that its kernels are made of.
+pub(super) fn words(plan: &Plan) -> Ident {
+    format_ident!("{}", plan.target.name)
+}
+
+/// What a module has besides code.
+pub(super) fn constants(plan: &Plan) -> TokenStream {
+    let consts = bytes(&plan.consts);
+    let (size, carried) = (number(plan.consts.len()), number(plan.carried_offset()));
+    quote! {
+        /// Tables that scheduling has made: biases and scales in the order of the kernels, orders of bytes.
+        static CONSTS: Aligned<[u8; #size]> = Aligned(*#consts);
+        /// Byte of a run's memory from which each image keeps what the steps for the whole batch read.
+        const CARRIED: usize = #carried;
+    }
+}
+
+/// What the functions of a module have in common.
+pub(super) struct Module<'a> {
     plan: &'a Plan,
     features: Option<&'static str>,
     /// Function of each kernel.
@@ -89,15 +102,16 @@ struct Module<'a> {
     names: Names,
 }
 
-impl Module<'_> {
-    fn new(plan: &Plan) -> Module<'_> {
+impl<'a> Module<'a> {
+    /// For functions that are compiled with these features.
+    pub(super) fn new(plan: &'a Plan, features: Option<&'static str>) -> Module<'a> {
         let mut names = Names::without(kernel::words(&plan.kernels));
         for taken in ["Vector", "Memory", "Aligned", "run", "run_thread", "all", "thread"] {
             names.name(taken, "_");
         }
         let kernels = plan.kernels.iter().map(|k| names.name(&k.name, "_")).collect();
         names.name("memory", "_");
-        Module { plan, features: features(plan.target.isa), kernels, names }
+        Module { plan, features, kernels, names }
     }
 
     fn target_feature(&self) -> Option<TokenStream> {
@@ -215,7 +229,7 @@ impl Module<'_> {
     }
 
     /// The function of a step, or of a thread's part of it.
-    fn step(
+    pub(super) fn step(
         &self,
         name: &Ident,
         number: usize,

@@ -117,6 +117,12 @@ pub(super) fn bytes(data: &[u8]) -> Literal {
     text.parse().expect("a literal of bytes")
 }
 
+/// A literal of text, whose lines stay lines.
+pub(super) fn literal(text: &str) -> Literal {
+    let text = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    text.parse().expect("a literal of text")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -265,6 +265,7 @@ fn emit_prints_every_stage() {
         ("plan digits.qgraph --batch 2", "batch 2"),
         ("kernels digits.qgraph --target avx512vnni", "dot4"),
         ("asm digits.qgraph", "vpdpbusd"),
+        ("asm --rust digits.qgraph --threads 2 --targets avxvnni", "naked_asm!"),
         ("plan digits.qgraph --input u8", "input0 x: U8 [1, 16, 16, 1]"),
         ("rust digits.qgraph", "pub struct Digits {"),
         ("rust digits.qgraph --type Net --standalone --targets avxvnni", "pub mod runtime {"),
@@ -284,6 +285,9 @@ fn emit_prints_every_stage() {
     qgraph(dir.path(), "emit rust digits.onnx").refuses(&["file: digits.onnx", "`qgraph quantize`"]);
     qgraph(dir.path(), "emit rust digits.qgraph --type 7").refuses(&["emit: digits.qgraph: 7: is no name"]);
     qgraph(dir.path(), "emit rust digits.qgraph --target avx2").refuses(&["--target", "--targets avx2"]);
+    qgraph(dir.path(), "emit plan digits.qgraph --rust").refuses(&["--rust", "`emit asm`"]);
+    qgraph(dir.path(), "emit asm --rust digits.qgraph --target avx2")
+        .refuses(&["--target", "--targets avx2"]);
     qgraph(dir.path(), "emit rust digits.qgraph -o no/model.rs").refuses(&["file: no: cannot write there"]);
     qgraph(dir.path(), "emit plan digits.qgraph --standalone").refuses(&["--standalone", "`emit rust`"]);
 }

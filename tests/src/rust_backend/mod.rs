@@ -2,6 +2,7 @@
 //! same bytes. All models of a test are modules of one program, so that few programs are compiled.
 
 mod elsewhere;
+mod linked;
 mod text;
 mod words;
 
@@ -9,10 +10,11 @@ use crate::support::engines::{self, plan};
 use crate::support::random_graph::{random_graph, random_inputs};
 use crate::support::{TempDir, compile, compiler, temp_dir, workspace_root};
 use qgraph_compiler::lower::Options as Schedule;
+use qgraph_compiler::pipeline;
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::qgraph::{QGraph, file};
-use qgraph_compiler::rust::{self, Options, Weights};
+use qgraph_compiler::rust::{self, Code, Options, Weights};
 use qgraph_compiler::target::Target;
 use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ fn options(name: &str) -> Options {
     Options {
         name: "Net".into(),
         file: format!("{name}.qgraph"),
+        code: Code::Rust,
         weights: Weights::Included(format!("{name}.qgraph")),
         standalone: false,
         threads: 1,
@@ -58,7 +61,14 @@ impl Case {
 
     fn source(&self) -> String {
         let plans: Vec<Plan> = self.plans.iter().map(|p| (**p).clone()).collect();
-        rust::emit(&plans, &self.file, self.stamp.clone(), &self.options).unwrap()
+        let assemblies: Vec<_> = match self.options.code {
+            Code::Rust => vec![],
+            Code::Assembly => {
+                let assembly = |p| pipeline::assembly(p, self.options.threads).unwrap();
+                plans[1..].iter().map(assembly).collect()
+            }
+        };
+        rust::emit(&plans, &assemblies, &self.file, self.stamp.clone(), &self.options).unwrap()
     }
 
     /// What the interpreter makes of the input, for a target.
@@ -176,8 +186,12 @@ fn check(name: &str, machine: &Machine, cases: &[Case]) {
     std::fs::write(dir.join("main.rs"), text).unwrap();
     machine.compile(dir.path(), &[&LINK[..], &PROGRAM].concat());
     machine.run(dir.path());
+    let program = std::fs::read(dir.join("program")).unwrap();
     for case in cases {
         for plan in case.plans.iter() {
+            if case.options.code == Code::Assembly && plan.target != Target::portable() {
+                linked::assert_within(&program, plan, case.options.threads);
+            }
             if !machine.has(&plan.target) {
                 if machine.emulator.is_none() {
                     let needs = plan.target.needs().unwrap_or_default();
@@ -223,4 +237,12 @@ fn graphs() -> Vec<Case> {
 #[test]
 fn random_graphs_give_the_interpreters_bytes() {
     check("rust-graphs", &Machine::here(), &graphs());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn random_graphs_as_assembly_give_the_interpreters_bytes() {
+    let mut cases = graphs();
+    cases.iter_mut().for_each(|c| c.options.code = Code::Assembly);
+    check("asm-graphs", &Machine::here(), &cases);
 }

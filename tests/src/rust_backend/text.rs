@@ -5,7 +5,7 @@ use crate::support::random_graph::{ConvCase, Maker};
 use crate::support::rustc;
 use crate::support::temp_dir;
 use qgraph_compiler::qgraph::{QGraph, Window};
-use qgraph_compiler::rust::{self, Options, Weights};
+use qgraph_compiler::rust::{self, Code, Options, Weights};
 use qgraph_compiler::target::Target;
 
 /// One convolution, behind a quantization.
@@ -36,12 +36,27 @@ fn source_of_a_small_model() {
 }
 
 #[test]
+fn assembly_of_a_small_model() {
+    let mut case = case();
+    case.options.code = Code::Assembly;
+    let source = case.source();
+    // What is not as in Rust.
+    let module = source.split_once("\nmod avx512vnni {").unwrap().1;
+    let lines = module.lines().filter(|l| !l.contains("\\0") && !l.contains("\\x"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    assert_eq!(case.source(), source);
+}
+
+#[test]
 fn sources_compile_without_std_and_without_warnings() {
     let dir = Machine::here().with_runtime("rust-no-std", &[]);
     let mut case = case();
     std::fs::write(dir.join("small.qgraph"), &case.file).unwrap();
-    for (standalone, weights) in [(false, true), (true, true), (true, false)] {
-        case.options.standalone = standalone;
+    let all = [(false, true), (true, true), (true, false)].map(|(s, w)| (Code::Rust, s, w));
+    let assembly = [(Code::Assembly, false, true), (Code::Assembly, true, true)];
+    for (code, standalone, weights) in all.into_iter().chain(assembly) {
+        (case.options.code, case.options.standalone) = (code, standalone);
+        case.options.weights = options("small").weights;
         if !weights {
             case.options.weights = Weights::External;
         }
@@ -78,7 +93,7 @@ fn what_does_not_belong_together_is_refused() {
     let case = case();
     let plans: Vec<_> = case.plans.iter().map(|p| (**p).clone()).collect();
     let emit = |plans: &[_], file: &[u8], options: &Options| {
-        rust::emit(plans, file, 0..0, options).unwrap_err().to_string()
+        rust::emit(plans, &[], file, 0..0, options).unwrap_err().to_string()
     };
     let fine = options("small");
     let refused = emit(&plans, &case.file, &Options { name: "7 nets".into(), threads: 0, ..fine.clone() });
@@ -90,6 +105,8 @@ fn what_does_not_belong_together_is_refused() {
     assert!(emit(&plans, b"another file", &fine).contains("small.qgraph: does not end with the weights"));
     let twice = [plans[0].clone(), plans[1].clone(), plans[1].clone()];
     assert!(emit(&twice, &case.file, &fine).contains("avx512vnni: is not another target"));
+    let assembly = Options { code: Code::Assembly, ..fine.clone() };
+    assert!(emit(&plans, &case.file, &assembly).contains("assembly: is not that of the plans"));
     let mut wrong = plans.clone();
     wrong[1].inputs[0].name.push('x');
     assert!(emit(&wrong, &case.file, &fine).contains("avx512vnni: is not another target"));

@@ -5,6 +5,7 @@ use crate::kernel_instr::{CASES, Data, Rng, fill};
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Affine, Instr, Kernel, KernelBuilder, Operand, Regs};
 use qgraph_compiler::plan::{Call, FunctionCall, GridDim, Io, Plan, Ptr, Space, Step, Work};
+use qgraph_compiler::rust::Code;
 use qgraph_compiler::target::Target;
 use qgraph_runtime::Dtype;
 use qgraph_runtime::functions::{Function, Unary};
@@ -193,4 +194,12 @@ pub(super) fn case() -> Case {
 #[test]
 fn every_word_gives_the_interpreters_bytes() {
     check("rust-words", &Machine::here(), &[case()]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_word_as_assembly_gives_the_interpreters_bytes() {
+    let mut case = case();
+    case.options.code = Code::Assembly;
+    check("asm-words", &Machine::here(), &[case]);
 }

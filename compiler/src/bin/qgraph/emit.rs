@@ -5,7 +5,7 @@ use crate::load::{InputArgs, Model, ShapeArgs, TargetArgs, about, target_names};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::pipeline::{self, Emit};
 use qgraph_compiler::qgraph::QGraph;
-use qgraph_compiler::rust::{self, Weights};
+use qgraph_compiler::rust::{self, Code, Weights};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{Error, Stage};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ Examples:
   qgraph emit fused model.onnx
   qgraph emit plan model.qgraph --target portable
   qgraph emit asm model.qgraph -o model.s
+  qgraph emit asm --rust model.qgraph -o model.rs
   qgraph emit rust model.qgraph -o model.rs
   qgraph emit rust model.qgraph -o model.rs --standalone --targets avx512vnni --input u8
 
@@ -43,13 +44,16 @@ pub(crate) struct Args {
     rust: RustArgs,
 }
 
-/// What only `emit rust` takes.
+/// What Rust source takes.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Rust source")]
 struct RustArgs {
     /// Instruction sets with code of their own, besides plain Rust for any CPU [default: avx2,avx512vnni]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = target_names())]
     targets: Vec<Target>,
+    /// `emit asm` as a Rust source whose functions are that text
+    #[arg(long)]
+    rust: bool,
     /// Needs no crate: the runtime's source is a part of it
     #[arg(long)]
     standalone: bool,
@@ -65,7 +69,7 @@ struct RustArgs {
 }
 
 impl RustArgs {
-    /// Options that were given.
+    /// Options that were given besides `--rust`.
     fn given(&self) -> Option<&'static str> {
         let all = [
             ("--targets", !self.targets.is_empty()),
@@ -97,13 +101,18 @@ enum What {
     Plan,
     /// The kernels, in the kernel IR
     Kernels,
-    /// Machine code, as an assembler takes it (global_asm! with options(raw))
+    /// Machine code, as an assembler takes it (global_asm! with options(raw)); with --rust a Rust source of it that runs the model
     Asm,
     /// Rust source that runs the model
     Rust,
 }
 
 impl Args {
+    /// Whether a Rust source is wanted.
+    fn source(&self) -> bool {
+        self.what == What::Rust || self.rust.rust
+    }
+
     fn options(&self) -> Options {
         Options { batch: self.batch.into(), input: self.input.format(), ..Options::default() }
     }
@@ -111,17 +120,22 @@ impl Args {
 
 pub(crate) fn main(args: &Args) -> Done {
     // Before any work: options that would do nothing.
-    match (args.what, args.rust.given(), args.target.asked()) {
-        (What::Rust, _, Some(target)) => {
+    if args.rust.rust && args.what != What::Asm {
+        return Err(Error::new(Stage::Emit, "--rust", "is for `emit asm` only"));
+    }
+    match (args.source(), args.rust.given(), args.target.asked()) {
+        (true, _, Some(target)) => {
             let message = format!("Rust source is for several targets: give --targets {target}");
             return Err(Error::new(Stage::Emit, "--target", message));
         }
-        (What::Rust, _, None) | (_, None, _) => {}
-        (_, Some(option), _) => return Err(Error::new(Stage::Emit, option, "is for `emit rust` only")),
+        (true, _, None) | (false, None, _) => {}
+        (false, Some(option), _) => {
+            return Err(Error::new(Stage::Emit, option, "is for `emit rust` and `emit asm --rust` only"));
+        }
     }
     let model = Model::open(&args.model, &args.shapes)?;
     let target = if args.what == What::Asm { args.target.target_of_code() } else { args.target.target() };
-    if args.what == What::Asm && target.needs().is_none() {
+    if args.what == What::Asm && !args.source() && target.needs().is_none() {
         let names: Vec<_> = Target::ALL.iter().filter(|t| t.needs().is_some()).map(|t| t.name).collect();
         let message =
             format!("there is no machine code for {target}: name {}, or emit kernels", names.join(", "));
@@ -142,9 +156,9 @@ pub(crate) fn main(args: &Args) -> Done {
         (What::Qgraph, model) => model.runnable().map_err(about)?.to_string(),
         (What::Plan, _) => from_plan(Emit::Plan).map_err(about)?,
         (What::Kernels, _) => from_plan(Emit::Kernels).map_err(about)?,
-        (What::Asm, _) => from_plan(Emit::Asm).map_err(about)?,
-        (What::Rust, Model::Quantized(graph)) => rust(args, graph).map_err(about)?,
-        (What::Rust, Model::Float(_)) => {
+        (What::Asm, _) if !args.source() => from_plan(Emit::Asm).map_err(about)?,
+        (What::Asm | What::Rust, Model::Quantized(graph)) => rust(args, graph).map_err(about)?,
+        (What::Asm | What::Rust, Model::Float(_)) => {
             let message = "Rust source takes its weights from a .qgraph: make one with `qgraph quantize`";
             return Err(Error::new(Stage::File, args.model.display().to_string(), message));
         }
@@ -174,6 +188,7 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
     let source = rust::Options {
         name: args.rust.name.clone().unwrap_or_else(|| rust::type_name(&stem)),
         file: args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        code: if args.what == What::Asm { Code::Assembly } else { Code::Rust },
         weights,
         standalone: args.rust.standalone,
         threads: args.rust.threads.unwrap_or(1).into(),
