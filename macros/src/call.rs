@@ -14,6 +14,8 @@ pub(crate) struct Call {
     /// The `.qgraph`, from the package's folder.
     pub(crate) path: LitStr,
     pub(crate) code: Code,
+    /// Whether weights are copied into large pages.
+    pub(crate) copied: bool,
     pub(crate) targets: Vec<Target>,
     pub(crate) batch: usize,
     pub(crate) threads: usize,
@@ -21,7 +23,7 @@ pub(crate) struct Call {
 }
 
 /// All options, for messages.
-const OPTIONS: &str = "code, targets, batch, threads and input";
+const OPTIONS: &str = "code, targets, batch, threads, input and weights";
 
 impl Parse for Call {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
@@ -37,6 +39,7 @@ impl Parse for Call {
             name,
             path: input.parse()?,
             code: Code::default(),
+            copied: false,
             targets: TARGETS.to_vec(),
             batch: 1,
             threads: 1,
@@ -71,6 +74,8 @@ impl Parse for Call {
                 call.threads = count(&input.parse()?).map_err(&mut wrong).unwrap_or(1);
             } else if option == "input" {
                 call.input = format(&input.parse()?).map_err(&mut wrong).unwrap_or_default();
+            } else if option == "weights" {
+                call.copied = copied(&input.parse()?).map_err(&mut wrong).unwrap_or_default();
             } else {
                 wrong(syn::Error::new(option.span(), format!("no option `{option}`; there are {OPTIONS}")));
                 input.parse::<syn::Expr>()?;
@@ -101,6 +106,14 @@ fn count(n: &LitInt) -> syn::Result<usize> {
     match n.base10_parse::<u16>() {
         Ok(value) if value > 0 => Ok(value.into()),
         _ => Err(syn::Error::new(n.span(), "give a number from 1 to 65535")),
+    }
+}
+
+fn copied(name: &Ident) -> syn::Result<bool> {
+    match &name.to_string()[..] {
+        "included" => Ok(false),
+        "copied" => Ok(true),
+        _ => Err(syn::Error::new(name.span(), format!("no weights `{name}`; there are included, copied"))),
     }
 }
 

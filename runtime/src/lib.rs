@@ -10,8 +10,9 @@
 //! - [`cpu`]: which instruction sets this CPU and operating system offer.
 //! - `source`: the text of these files (feature `source`).
 //! - `pool`: threads for one run of one model (feature `std`).
+//! - `blob`: aligned memory in large pages (feature `std`).
 //!
-//! `no_std`, no allocation, no dependencies. Feature `std` adds threads, hardware fused multiply-add and
+//! `no_std`, no allocation, no dependencies. Feature `std` adds threads, memory in large pages, hardware fused multiply-add and
 //! `std::error::Error`; results do not change.
 
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -19,6 +20,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "std")]
+pub mod blob;
 pub mod cpu;
 pub mod functions;
 pub mod machine;

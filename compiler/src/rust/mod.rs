@@ -58,6 +58,8 @@ pub struct Options {
     pub code: Code,
     /// Where weights come from.
     pub weights: Weights,
+    /// Copy included weights into large pages when the first model is made: faster where weights are large. Needs `std`.
+    pub copied: bool,
     /// Include the runtime, so that the source needs no crate.
     pub standalone: bool,
     /// Threads that a run may use where a pool is given, at least 1. More than one needs `std`.
@@ -115,6 +117,7 @@ pub fn emit(
             functions: plans.iter().any(steps::has_functions),
             threads: options.threads > 1,
             weights: options.weights == Weights::External,
+            copied: options.copied,
         }));
     }
     Ok(text)
@@ -140,6 +143,9 @@ fn check(
     }
     if options.threads == 0 {
         wrong("threads", "a run needs at least one thread".into());
+    }
+    if options.copied && options.weights == Weights::External {
+        wrong("weights", "that the program hands over are copied by the program (`blob::Bytes`)".into());
     }
     let Some(first) = plans.first().filter(|p| p.target.isa == Isa::Portable) else {
         wrong("targets", "the first plan must be portable".into());

@@ -15,6 +15,7 @@ use std::ops::Range;
 pub(super) fn head(plans: &[Plan], file: &[u8], options: &Options) -> String {
     let targets: Vec<&str> = plans.iter().map(|p| p.target.name).collect();
     let weights = match &options.weights {
+        Weights::Included(_) | Weights::OfPackage(_) if options.copied => "included, copied",
         Weights::Included(_) | Weights::OfPackage(_) => "included",
         Weights::External => "external",
     };
@@ -76,7 +77,8 @@ pub(super) fn model(
     let definition = if data {
         quote!(pub struct #name<'a> { target: Target, file: &'a [u8] })
     } else {
-        quote!(pub struct #name { target: Target })
+        let weights = options.copied.then(|| quote!(weights: &'static [u8]));
+        quote!(pub struct #name { target: Target, #weights })
     };
     quote! {
         #runtime
@@ -145,6 +147,12 @@ fn weights(file: &[u8], stamp: Range<usize>, options: &Options) -> TokenStream {
                 Weights::Included(path) => quote!(#path),
                 Weights::External => TokenStream::new(),
             };
+            let copied = options.copied.then(|| {
+                quote! {
+                    /// The same in large pages.
+                    static COPIED: runtime::weights::Copied = runtime::weights::Copied::new();
+                }
+            });
             let (at, count) = (number(stamp.start), number(stamp.len()));
             let stamp = Literal::byte_string(&file[stamp]);
             quote! {
@@ -152,6 +160,7 @@ fn weights(file: &[u8], stamp: Range<usize>, options: &Options) -> TokenStream {
                 const FILE: &[u8; #len] = include_bytes!(#path);
                 /// The same where the processor likes it.
                 static WEIGHTS: Aligned<[u8; #len]> = Aligned(*FILE);
+                #copied
                 /// What tells the file from any other.
                 const STAMP: &[u8; #count] = #stamp;
                 const _: () = {
@@ -231,20 +240,31 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
     let (inputs, outputs) = (number(first.inputs.len()), number(first.outputs.len()));
     let (input, output) = (descriptions(&first.inputs), descriptions(&first.outputs));
     let (generics, constructors) = match options.weights {
-        Weights::Included(_) | Weights::OfPackage(_) => (
-            TokenStream::new(),
-            quote! {
+        Weights::Included(_) | Weights::OfPackage(_) => {
+            let (weights, on, doc) = match options.copied {
+                true => (
+                    Some(quote!(weights: COPIED.get(&WEIGHTS.0))),
+                    quote!(then(|| Self { target, weights: COPIED.get(&WEIGHTS.0) })),
+                    Some(
+                        quote!(#[doc = " The first model of a program copies the weights into large pages."]),
+                    ),
+                ),
+                false => (None, quote!(then_some(Self { target })), None),
+            };
+            let constructors = quote! {
                 /// The network on the best instruction set of this CPU, which is asked here, once.
+                #doc
                 pub fn new() -> Self {
-                    Self { target: Target::detect() }
+                    Self { target: Target::detect(), #weights }
                 }
 
                 /// The network on an instruction set; `None` if this CPU does not have it.
                 pub fn on(target: Target) -> Option<Self> {
-                    target.runs_here().then_some(Self { target })
+                    target.runs_here().#on
                 }
-            },
-        ),
+            };
+            (TokenStream::new(), constructors)
+        }
         Weights::External => (
             quote!(<'a>),
             quote! {
@@ -299,7 +319,8 @@ fn implementation(plans: &[Plan], name: &Ident, file: &[u8], options: &Options) 
     let data = number(file.len() - first.weights.len());
     let (generics, weights) = match options.weights {
         Weights::Included(_) | Weights::OfPackage(_) => {
-            (TokenStream::new(), quote!(WEIGHTS.0.as_ptr().wrapping_add(#data)))
+            let start = if options.copied { quote!(self.weights) } else { quote!(WEIGHTS.0) };
+            (TokenStream::new(), quote!(#start.as_ptr().wrapping_add(#data)))
         }
         Weights::External => (quote!(<'_>), quote!(self.file.as_ptr().wrapping_add(#data))),
     };

@@ -21,15 +21,22 @@ pub(super) struct Uses {
     pub(super) threads: bool,
     /// Checks of weights.
     pub(super) weights: bool,
+    /// Weights in large pages, and with them `std`.
+    pub(super) copied: bool,
 }
 
 impl Uses {
+    fn std(&self) -> bool {
+        self.threads || self.copied
+    }
+
     fn module(&self, path: &str) -> bool {
         match path {
             "cpu" | "model" | "requant" | "vector" | "vector/portable" => true,
             "machine" => self.machine,
-            "pool" => self.threads,
-            "weights" => self.weights,
+            "pool" => self.std(),
+            "weights" => self.weights || self.copied,
+            "blob" => self.copied,
             "vector/avx2" => self.isas.iter().any(|i| matches!(i, Isa::Avx2 | Isa::AvxVnni)),
             "vector/avxvnni" => self.isas.contains(&Isa::AvxVnni),
             "vector/avx512vnni" => self.isas.contains(&Isa::Avx512Vnni),
@@ -80,7 +87,7 @@ fn module(uses: &Uses, path: &str, out: &mut String) {
         } else if line == "#[cfg(test)]" || line == "extern crate std;" {
             // Tests' own.
         } else {
-            let std = if uses.threads { "all()" } else { "any()" };
+            let std = if uses.std() { "all()" } else { "any()" };
             let line = line.replace("feature = \"std\"", std).replace(ROOT, &top);
             if line.starts_with("#[") {
                 attributes.push(line);

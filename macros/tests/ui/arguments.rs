@@ -7,5 +7,6 @@ quantized_model!();
 quantized_model!(Name);
 quantized_model!("no.qgraph", batch);
 quantized_model!("no.qgraph", code = asm);
+quantized_model!("no.qgraph", weights = external);
 
 fn main() {}

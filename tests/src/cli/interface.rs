@@ -266,6 +266,7 @@ fn emit_prints_every_stage() {
         ("kernels digits.qgraph --target avx512vnni", "dot4"),
         ("asm digits.qgraph", "vpdpbusd"),
         ("asm --rust digits.qgraph --threads 2 --targets avxvnni", "naked_asm!"),
+        ("rust digits.qgraph --weights copy", "static COPIED"),
         ("plan digits.qgraph --input u8", "input0 x: U8 [1, 16, 16, 1]"),
         ("rust digits.qgraph", "pub struct Digits {"),
         ("rust digits.qgraph --type Net --standalone --targets avxvnni", "pub mod runtime {"),

@@ -42,6 +42,7 @@ fn options(name: &str) -> Options {
         file: format!("{name}.qgraph"),
         code: Code::Rust,
         weights: Weights::Included(format!("{name}.qgraph")),
+        copied: false,
         standalone: false,
         threads: 1,
     }
@@ -228,6 +229,9 @@ fn graphs() -> Vec<Case> {
     cases[1].options.threads = 2;
     cases[2].options.threads = 3;
     cases[2].options.standalone = true;
+    cases[0].options.copied = true;
+    cases[5].options.copied = true;
+    cases[5].options.standalone = true;
     cases[3].options.weights = Weights::External;
     cases[4].options.standalone = true;
     cases[4].options.weights = Weights::External;

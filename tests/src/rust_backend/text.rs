@@ -105,6 +105,8 @@ fn what_does_not_belong_together_is_refused() {
     assert!(emit(&plans, b"another file", &fine).contains("small.qgraph: does not end with the weights"));
     let twice = [plans[0].clone(), plans[1].clone(), plans[1].clone()];
     assert!(emit(&twice, &case.file, &fine).contains("avx512vnni: is not another target"));
+    let copied = Options { weights: Weights::External, copied: true, ..fine.clone() };
+    assert!(emit(&plans, &case.file, &copied).contains("weights: that the program hands over"));
     let assembly = Options { code: Code::Assembly, ..fine.clone() };
     assert!(emit(&plans, &case.file, &assembly).contains("assembly: is not that of the plans"));
     let mut wrong = plans.clone();

@@ -57,8 +57,9 @@ struct RustArgs {
     /// Needs no crate: the runtime's source is a part of it
     #[arg(long)]
     standalone: bool,
-    /// In the program by include_bytes! of the .qgraph, or handed over by the program [default: include]
-    #[arg(long, value_enum, value_name = "include|external", hide_possible_values = true)]
+    /// In the program by include_bytes! of the .qgraph, the same and copied into large pages (faster where weights are large; needs std), or
+    /// handed over by the program [default: include]
+    #[arg(long, value_enum, value_name = "include|copy|external", hide_possible_values = true)]
     weights: Option<WeightsArg>,
     /// Threads that may share a run; more than one needs std [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -86,6 +87,7 @@ impl RustArgs {
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum WeightsArg {
     Include,
+    Copy,
     External,
 }
 
@@ -173,8 +175,9 @@ pub(crate) fn main(args: &Args) -> Done {
 fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
     let no_file = |e| Error::new(Stage::File, args.model.display().to_string(), format!("cannot read: {e}"));
     let file = std::fs::read(&args.model).map_err(no_file)?;
-    let weights = match args.rust.weights.unwrap_or(WeightsArg::Include) {
-        WeightsArg::Include => {
+    let place = args.rust.weights.unwrap_or(WeightsArg::Include);
+    let weights = match place {
+        WeightsArg::Include | WeightsArg::Copy => {
             let parent = args.output.as_deref().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty());
             let folder = parent.unwrap_or(Path::new("."));
             let no_folder =
@@ -190,6 +193,7 @@ fn rust(args: &Args, graph: &QGraph) -> Result<String, Error> {
         file: args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         code: if args.what == What::Asm { Code::Assembly } else { Code::Rust },
         weights,
+        copied: place == WeightsArg::Copy,
         standalone: args.rust.standalone,
         threads: args.rust.threads.unwrap_or(1).into(),
     };
