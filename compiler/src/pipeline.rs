@@ -114,17 +114,8 @@ pub fn rust(
 }
 
 /// Machine code of a plan as text, function by function.
-#[cfg(feature = "jit")]
 pub fn assembly(plan: &Plan, threads: usize) -> Result<Assembly> {
-    let options = crate::jit::Options { threads, vbmi: false, ..Default::default() };
-    Ok(crate::jit::Code::assemble(plan, &options)?.functions())
-}
-
-/// Not in this build.
-#[cfg(not(feature = "jit"))]
-pub fn assembly(_: &Plan, _: usize) -> Result<Assembly> {
-    let message = "qgraph-compiler was built without its feature `jit`: switch it on";
-    Err(crate::Error::new(crate::Stage::Jit, "assembly", message))
+    runner::assembly(plan, threads)
 }
 
 /// What of a plan [`emit`] shows.

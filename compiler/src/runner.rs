@@ -3,6 +3,7 @@
 //! In: a [`QGraph`]. Out: a [`Runner`]: f32 or pixels in, f32 out, and, if asked for, every value in between. All engines give the same bits on integer
 //! paths; they differ in speed and in what machine they need.
 
+use crate::assembly::Assembly;
 use crate::blob::Bytes;
 use crate::error::{Error, Result, Stage};
 use crate::lower::{self, InputFormat, Options};
@@ -50,6 +51,21 @@ impl Engine {
 
 /// A runnable of a plan, shareable between threads.
 pub type DynModel = dyn Model + Send + Sync;
+
+/// The machine code of a plan as text, with entries for up to `threads` threads. The same on every machine: it looks bytes up without
+/// AVX-512 VBMI.
+#[cfg(feature = "jit")]
+pub fn assembly(plan: &Plan, threads: usize) -> Result<Assembly> {
+    let options = crate::jit::Options { threads, vbmi: false, ..Default::default() };
+    Ok(crate::jit::Code::assemble(plan, &options)?.functions())
+}
+
+/// Not in this build.
+#[cfg(not(feature = "jit"))]
+pub fn assembly(_: &Plan, _: usize) -> Result<Assembly> {
+    let message = "qgraph-compiler was built without its feature `jit`: switch it on";
+    Err(Error::new(Stage::Jit, "assembly", message))
+}
 
 /// Makes a plan runnable, on up to `threads` threads that share each image. `jit` on a machine that cannot run the plan's target is an error, never another engine.
 pub fn compile(plan: Arc<Plan>, engine: Engine, threads: usize) -> Result<Box<DynModel>> {

@@ -32,7 +32,10 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("lower", &["error", "blob", "target", "preprocess", "kernel", "qgraph", "plan"]),
     ("jit", &["error", "assembly", "target", "kernel", "plan"]),
     ("rust", &["error", "assembly", "target", "kernel", "plan"]),
-    ("runner", &["error", "blob", "few", "target", "preprocess", "qgraph", "plan", "lower", "jit"]),
+    (
+        "runner",
+        &["error", "assembly", "blob", "few", "target", "preprocess", "qgraph", "plan", "lower", "jit"],
+    ),
     ("tune", &["error", "blob", "target", "qgraph", "lower", "jit"]),
     (
         "pipeline",
