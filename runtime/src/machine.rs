@@ -7,7 +7,6 @@
 
 #[cfg(feature = "std")]
 use crate::pool::Worker;
-use core::sync::atomic::AtomicU64;
 
 /// Most inputs, and most outputs, of a model: their addresses stand in a fixed array, so that a run allocates nothing.
 pub const MAX_IO: usize = 16;
@@ -50,8 +49,8 @@ pub struct Context {
     pub worker: *const (),
     /// What `call` wants to know.
     pub owner: *const (),
-    /// One count for each step, of code that counts cycles.
-    pub cycles: *const AtomicU64,
+    /// One `AtomicU64` for each step, of code that counts cycles. (Not every processor has the type.)
+    pub cycles: *const (),
     /// Control and status of floating point that the numeric contract asks for.
     pub own_mxcsr: u32,
     /// The caller's.

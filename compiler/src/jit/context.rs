@@ -76,7 +76,7 @@ pub(super) fn context(
         outputs.iter_mut().map(TensorMut::as_mut_ptr),
         call_function,
     );
-    Context { owner: std::ptr::from_ref(plan).cast(), cycles: cycles.as_ptr(), ..context }
+    Context { owner: std::ptr::from_ref(plan).cast(), cycles: cycles.as_ptr().cast(), ..context }
 }
 
 fn address(context: &Context, ptr: Ptr) -> *mut u8 {
