@@ -10,10 +10,8 @@ use std::sync::OnceLock;
 pub(crate) fn compiler(target: &str, programs: &[&str]) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's target folder");
     let compiler = folder.join("toolchains").join(target);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let missing = if compiler.is_file() {
-        programs.iter().find(|program| !found(program)).map(|program| program.to_string())
+        programs.iter().find(|name| program(&[name]).is_none()).map(|name| name.to_string())
     } else {
         Some(format!("compiler for {target}"))
     };
@@ -24,6 +22,13 @@ pub(crate) fn compiler(target: &str, programs: &[&str]) -> Option<PathBuf> {
         }
         None => Some(compiler),
     }
+}
+
+/// The first of these programs that this machine has.
+pub(crate) fn program<'a>(names: &[&'a str]) -> Option<&'a str> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    names.iter().copied().find(found)
 }
 
 /// Runs what the README of this example shows, line by line, from the root of the repository, once for all tests; what that prints.

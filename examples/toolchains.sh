@@ -9,13 +9,17 @@ found="${CARGO_TARGET_DIR:-target}/toolchains"
 rm -rf "$found" && mkdir -p "$found" || exit 1
 missing=()
 
-# command_of COMMAND PACKAGE: the command is there, or its package can be installed.
+# command_of PACKAGE COMMAND...: one of the commands is there, or the package can be installed.
 command_of() {
-    command -v "$1" >/dev/null && return
+    local package="$1" install=(apt-get install -qqy "$1")
+    shift
+    command -v "$@" >/dev/null && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        { apt-get install -qqy "$2" || { apt-get update -qq && apt-get install -qqy "$2"; }; } >/dev/null 2>&1
+        echo "installing $package"
+        export DEBIAN_FRONTEND=noninteractive
+        { "${install[@]}" || { apt-get update -qq && "${install[@]}"; }; } >/dev/null 2>&1
     fi
-    command -v "$1" >/dev/null || missing+=("$1: install the package $2")
+    command -v "$@" >/dev/null || missing+=("$1: install the package $package")
 }
 
 # compiler_of TARGET: the target's standard library is there, or rustup can fetch it.
@@ -38,10 +42,10 @@ fi
 rm -f "$found/static"
 
 compiler_of aarch64-unknown-linux-musl
-command_of qemu-aarch64 qemu-user
+command_of qemu-user qemu-aarch64
 compiler_of wasm32-unknown-unknown
-command_of node nodejs
-command_of chromium-headless-shell chromium-headless-shell
+command_of nodejs node
+command_of chromium chromium chromium-browser google-chrome
 compiler_of thumbv7em-none-eabihf
 command_of qemu-system-arm qemu-system-arm
 
