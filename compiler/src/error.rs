@@ -24,6 +24,8 @@ pub enum Stage {
     Jit,
     /// Plan to Rust source.
     Emit,
+    /// Integer graph to ONNX.
+    Export,
     /// Running a compiled model.
     Run,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Stage {
             Stage::Schedule => "schedule",
             Stage::Jit => "jit",
             Stage::Emit => "emit",
+            Stage::Export => "export",
             Stage::Run => "run",
         })
     }

@@ -9,6 +9,7 @@
 //! | [`fuse`] | graph → fused graph, with a report |
 //! | [`calib`] | fused graph and samples → [`calib::Profile`] |
 //! | [`quant`] | fused graph and profile → [`qgraph::QGraph`] ⇔ `.qgraph` |
+//! | [`export`] | integer graph → ONNX |
 //! | [`lower`] | integer graph → [`plan::Plan`] of [`kernel`]s |
 //! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
 //! | [`rust`] | plans → Rust source |
@@ -28,6 +29,7 @@ pub mod calib;
 pub mod data;
 pub mod draw;
 pub mod error;
+pub mod export;
 mod few;
 pub mod fuse;
 pub mod graph;

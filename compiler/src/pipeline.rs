@@ -1,4 +1,4 @@
-//! The spine: import, fuse, calibrate, quantize, schedule, jit, emit. No other file knows the order.
+//! The spine: import, fuse, calibrate, quantize, schedule, jit, emit; and export. No other file knows the order.
 //!
 //! ```no_run
 //! use qgraph_compiler::{pipeline, target::Target};
@@ -32,6 +32,9 @@ use crate::rust;
 use crate::target::Target;
 use std::path::Path;
 use std::sync::Arc;
+
+// A model that is quantized already goes from fused to integer graph by the first; the second gives the content of an ONNX file.
+pub use crate::{export::onnx as export, quant::quantize_given};
 
 /// model.onnx → graph.
 pub fn import(path: &Path, options: &onnx::Options) -> Result<Graph> {

@@ -11,6 +11,7 @@ mod differential;
 mod embed;
 mod formats;
 mod fusion;
+mod given;
 mod jit;
 mod kernel_instr;
 mod kernel_ir;

@@ -77,6 +77,7 @@ pub(super) fn epilogue_mut(op: &mut Op) -> Option<&mut Epilogue> {
         | Op::Softmax { .. }
         | Op::Lrn { .. }
         | Op::Identity
-        | Op::Dropout => None,
+        | Op::Dropout
+        | Op::Round(_) => None,
     }
 }

@@ -46,7 +46,8 @@ impl Affine {
             | Op::Softmax { .. }
             | Op::Lrn { .. }
             | Op::Identity
-            | Op::Dropout => return None,
+            | Op::Dropout
+            | Op::Round(_) => return None,
         };
         let finite = affine.scale.iter().chain(&affine.shift).all(|v| v.is_finite());
         finite.then(|| (x, affine.narrowed()))

@@ -3,7 +3,7 @@
 
 use super::event::{Event, left, made};
 use super::rewrite::{set_constant, shown, sweep};
-use crate::graph::{Conv, Graph, Node, Op, Tensor, ValueId};
+use crate::graph::{Conv, Graph, Node, Op, ValueId};
 
 pub(super) const PASS: &str = "flatten";
 
@@ -57,7 +57,7 @@ fn rewrite(graph: &mut Graph, k: usize, image: ValueId, [c, h, w]: [usize; 3]) {
         k += 1;
         graph.nodes[k].inputs[3] = value;
     }
-    set_constant(graph, k, 1, "weight", Tensor::new([outputs, c, h, w], weight.data));
+    set_constant(graph, k, 1, "weight", weight.reshaped([outputs, c, h, w]));
     graph.nodes[k].inputs[0] = image;
     graph.nodes[k].op = Op::Conv(Conv {
         kernel: [h, w],

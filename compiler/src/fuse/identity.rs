@@ -54,6 +54,7 @@ fn gives_operand_back(graph: &Graph, k: usize) -> Option<&'static str> {
         | Op::PRelu
         | Op::Binary(_)
         | Op::Softmax { .. }
-        | Op::Lrn { .. } => None,
+        | Op::Lrn { .. }
+        | Op::Round(_) => None,
     }
 }

@@ -30,6 +30,7 @@ mod pattern;
 mod polynomial;
 mod residual;
 mod rewrite;
+mod round;
 mod sink;
 mod weights;
 
@@ -92,6 +93,12 @@ pub const PASSES: &[Pass] = &[
         about: "merges clamps that follow each other; before one of them becomes an epilogue",
         option: |o| &mut o.clamp,
         run: clamp::run,
+    },
+    Pass {
+        name: round::PASS,
+        about: "takes roundings of a quantized model away that nobody would miss; before residuals and padding, which they would hide",
+        option: |o| &mut o.round,
+        run: round::run,
     },
     Pass {
         name: sink::PASS,

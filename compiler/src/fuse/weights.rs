@@ -46,7 +46,11 @@ pub(super) fn scale_inputs(graph: &mut Graph, k: usize, scale: &[f64], shift: &[
 
 fn parameters(graph: &Graph, k: usize) -> Result<(Tensor, Tensor), String> {
     let constant = |p: usize| graph.nodes[k].inputs.get(p).and_then(|&id| graph.constant(id)).cloned();
-    constant(1).zip(constant(2)).ok_or_else(|| "its weights are not constant".into())
+    let found = constant(1).zip(constant(2)).ok_or("its weights are not constant")?;
+    match found.0.integers {
+        Some(_) => Err("its weights are integers of the model".into()),
+        None => Ok(found),
+    }
 }
 
 fn replace(graph: &mut Graph, k: usize, weight: &Tensor, weights: Vec<f32>, biases: Vec<f32>) {

@@ -4,7 +4,7 @@
 //! stand in topological order, each with exactly one output. Constants are values with data and no
 //! producer. Nothing here knows ONNX, integers or layouts.
 //!
-//! - [`op`]: the operators and their attributes.
+//! - [`op`]: the operators and their attributes. [`quantized`]: what models that are quantized already add to them.
 //! - [`shape`]: output shape of every operator.
 //! - [`verify`]: the rules of the IR, checked after every pass.
 //! - [`eval`]: the definition of what a graph computes.
@@ -13,12 +13,14 @@
 pub mod eval;
 pub mod op;
 mod print;
+pub mod quantized;
 pub mod shape;
 pub mod verify;
 
 use std::sync::Arc;
 
 pub use op::*;
+pub use quantized::{Grid, Integers};
 
 /// Index of a value in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +33,8 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Elements; as many as the product of `shape`.
     pub data: Arc<[f32]>,
+    /// What the elements stand for, if the model has them as integers.
+    pub integers: Option<Integers>,
 }
 
 impl Tensor {
@@ -42,7 +46,12 @@ impl Tensor {
             data.len(),
             "tensor data does not fill its shape {shape:?}"
         );
-        Tensor { shape, data }
+        Tensor { shape, data, integers: None }
+    }
+
+    /// The same elements as another tensor that they fill.
+    pub fn reshaped(self, shape: impl Into<Vec<usize>>) -> Self {
+        Tensor { integers: self.integers, ..Tensor::new(shape, self.data) }
     }
 }
 
@@ -158,6 +167,11 @@ impl Graph {
     /// Index of the node that produces `id`.
     pub fn producer(&self, id: ValueId) -> Option<usize> {
         self.nodes.iter().position(|n| n.output == id)
+    }
+
+    /// True if the model says to which numbers its values are rounded: it was quantized before it was imported.
+    pub fn is_quantized(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(n.op, Op::Round(_)))
     }
 
     /// True if the caller sees this value.

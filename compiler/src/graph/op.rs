@@ -1,5 +1,6 @@
 //! The operators of the float graph and their attributes. Shapes are written as in ONNX: N, C, H, W.
 
+use super::quantized::Grid;
 pub use qgraph_runtime::functions::Unary;
 
 /// Attributes of a 2-D convolution.
@@ -216,6 +217,8 @@ pub enum Op {
     Identity,
     /// x at inference; fusion removes it.
     Dropout,
+    /// The nearest point of a grid: QuantizeLinear and DequantizeLinear of a model that is quantized already (FakeQuantize).
+    Round(Grid),
 }
 
 /// Pooling over all of H and W.
@@ -249,7 +252,8 @@ impl Op {
             | Op::Softmax { .. }
             | Op::Lrn { .. }
             | Op::Identity
-            | Op::Dropout => None,
+            | Op::Dropout
+            | Op::Round(_) => None,
         }
     }
 }

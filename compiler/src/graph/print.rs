@@ -113,6 +113,7 @@ impl Display for Op {
             }
             Op::Identity => f.write_str("identity"),
             Op::Dropout => f.write_str("dropout"),
+            Op::Round(grid) => write!(f, "round {grid}"),
         }
     }
 }

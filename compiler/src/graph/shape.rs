@@ -30,7 +30,7 @@ pub fn infer(op: &Op, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
             }
             x.to_vec()
         }
-        Op::Unary(_) | Op::Identity | Op::Dropout => operands::<1>(inputs)?[0].to_vec(),
+        Op::Unary(_) | Op::Identity | Op::Dropout | Op::Round(_) => operands::<1>(inputs)?[0].to_vec(),
         Op::PRelu => {
             let [x, slope] = operands(inputs)?;
             if broadcast(x, slope).as_deref() != Ok(x) {

@@ -9,7 +9,8 @@
 //!    the shape that [`infer`] gives.
 //! 6. The graph has outputs, each computed by a node, an input, or a constant.
 //! 7. Weights, biases, parameters of a batch normalization and slopes are constants.
-//! 8. Attributes are numbers: no NaN, no infinity except the bounds of a clip, whose order is lo ≤ hi.
+//! 8. Attributes are numbers: no NaN, no infinity except the bounds of a clip, whose order is lo ≤ hi. Scales of grids are normal and positive.
+//! 9. As many integers stand behind a constant as it has elements.
 //!
 //! In: any graph. Out: every violation, each with the node or value it is about. Not here: whether later stages support what
 //! the graph says.
@@ -72,6 +73,9 @@ fn check_values(graph: &Graph, problems: &mut Problems) {
         }
         if data.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.data.len()) {
             problems.add(&value.name, format!("{} elements do not fill {:?}", data.data.len(), data.shape));
+        }
+        if data.integers.as_ref().is_some_and(|i| i.q.len() != data.data.len()) {
+            problems.add(&value.name, "has another number of integers than of elements");
         }
         if let Some(x) = data.data.iter().find(|x| !x.is_finite()) {
             problems.add(&value.name, format!("a constant holds {x}"));
@@ -160,7 +164,8 @@ pub fn constant_operands(op: &Op) -> std::ops::Range<usize> {
         | Op::Softmax { .. }
         | Op::Lrn { .. }
         | Op::Identity
-        | Op::Dropout => 0..0,
+        | Op::Dropout
+        | Op::Round(_) => 0..0,
     }
 }
 
@@ -169,6 +174,7 @@ fn attributes_are_numbers(op: &Op) -> bool {
         Op::BatchNorm { epsilon } => epsilon.is_finite(),
         Op::Unary(unary) => unary_is_sound(*unary),
         Op::Pad { value, .. } => value.is_finite(),
+        Op::Round(grid) => grid.scale.is_normal() && grid.scale > 0.0,
         Op::Lrn { size: _, alpha, beta, bias } => [alpha, beta, bias].iter().all(|x| x.is_finite()),
         // The scales of a resize are checked with its shape.
         Op::Resize(_)

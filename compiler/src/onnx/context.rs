@@ -7,6 +7,7 @@ use super::Outcome;
 use super::importer::{Importer, Known};
 use super::literal::{Elements, Literal, broadcast_strides, count, dense_strides, walk};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
+use super::quantized::Levels;
 use super::tensor::Reader;
 use crate::graph::{Op, ValueId};
 use std::collections::HashMap;
@@ -129,13 +130,21 @@ impl<'a> NodeContext<'a> {
     pub(super) fn literal(&self, k: usize) -> Option<&Literal> {
         match self.known(k)? {
             Known::Literal(literal) => Some(literal),
-            Known::Value(_) | Known::Unknown => None,
+            Known::Value(_) | Known::Quantized(..) | Known::Unknown => None,
         }
     }
 
     /// All operands, if they are constant and none is absent.
     pub(super) fn literals(&self) -> Option<Vec<Literal>> {
         (0..self.input_count()).map(|k| self.literal(k).cloned()).collect()
+    }
+
+    /// How operand `k` stands for real numbers, if it is a computed tensor of integers.
+    pub(super) fn levels(&self, k: usize) -> Option<Levels> {
+        match self.known(k)? {
+            Known::Quantized(_, levels) => Some(*levels),
+            Known::Literal(_) | Known::Value(_) | Known::Unknown => None,
+        }
     }
 
     /// Operand `k`, which must be constant; `what` names it in the message.
@@ -182,7 +191,7 @@ impl<'a> NodeContext<'a> {
     pub(super) fn shape(&self, k: usize) -> Outcome<Vec<usize>> {
         match self.known(k) {
             Some(Known::Literal(literal)) => Ok(literal.shape.clone()),
-            Some(Known::Value(id)) => Ok(self.importer.graph.shape(*id).to_vec()),
+            Some(Known::Value(id) | Known::Quantized(id, _)) => Ok(self.importer.graph.shape(*id).to_vec()),
             Some(Known::Unknown) | None => Err(format!("has no input {k}")),
         }
     }
@@ -191,7 +200,7 @@ impl<'a> NodeContext<'a> {
     pub(super) fn input(&mut self, k: usize) -> Outcome<ValueId> {
         let name = self.input_name(k).ok_or_else(|| format!("has no input {k}"))?;
         match self.importer.known(name).cloned() {
-            Some(Known::Value(id)) => Ok(id),
+            Some(Known::Value(id) | Known::Quantized(id, _)) => Ok(id),
             Some(Known::Literal(literal)) => self.importer.constant(name, &literal),
             Some(Known::Unknown) | None => Err(format!("has no input {k}")),
         }
@@ -240,6 +249,43 @@ impl<'a> NodeContext<'a> {
         let id = self.importer.push_node(node, value, op, inputs.into())?;
         self.results.insert(k, Known::Value(id));
         Ok(())
+    }
+
+    /// The node gives integers of `levels`: `op` is a rounding to them, or moves such.
+    pub(super) fn finish_integers(
+        &mut self,
+        op: Op,
+        inputs: impl Into<Vec<ValueId>>,
+        levels: Levels,
+    ) -> Outcome {
+        self.finish(op, inputs)?;
+        self.results_are(levels);
+        Ok(())
+    }
+
+    /// The node's result is `op`, rounded to integers of `levels`. The model's names go to `op`.
+    pub(super) fn finish_rounded(
+        &mut self,
+        op: Op,
+        inputs: impl Into<Vec<ValueId>>,
+        levels: Levels,
+    ) -> Outcome {
+        self.finish(op, inputs)?;
+        let Some(Known::Value(real)) = self.results.get(&0).cloned() else {
+            return Err("has no result".into());
+        };
+        let rounded = self.step("round", Op::Round(levels.grid), [real])?;
+        self.results.insert(0, Known::Quantized(rounded, levels));
+        Ok(())
+    }
+
+    /// What was computed are integers of `levels`.
+    pub(super) fn results_are(&mut self, levels: Levels) {
+        for known in self.results.values_mut() {
+            if let Known::Value(id) = *known {
+                *known = Known::Quantized(id, levels);
+            }
+        }
     }
 
     /// The first result is a constant.

@@ -145,19 +145,22 @@ fn groups(node: &NodeContext) -> Outcome<usize> {
     }
 }
 
-/// Conv.
-pub(super) fn conv(node: &mut NodeContext) -> Outcome {
+/// The convolution of operand 0 with a weight, by the node's attributes.
+pub(super) fn conv_op(node: &NodeContext, weight: &Literal) -> Outcome<Op> {
     let input = spatial(node, 0)?;
-    let weight = node.required(1, "weight")?;
     let (strides, dilations) = (steps(node, "strides")?, steps(node, "dilations")?);
-    let kernel = kernel(node, &weight)?;
+    let kernel = kernel(node, weight)?;
     let pads = window_pads(node, input, kernel, strides, dilations)?;
     let groups = groups(node)?;
+    Ok(Op::Conv(Conv { kernel, strides, dilations, pads, groups, epilogue: Epilogue::default() }))
+}
+
+/// Conv.
+pub(super) fn conv(node: &mut NodeContext) -> Outcome {
+    let weight = node.required(1, "weight")?;
+    let op = conv_op(node, &weight)?;
     let inputs = [node.input(0)?, node.input(1)?, bias(node, 2, weight.shape[0])?];
-    node.finish(
-        Op::Conv(Conv { kernel, strides, dilations, pads, groups, epilogue: Epilogue::default() }),
-        inputs,
-    )
+    node.finish(op, inputs)
 }
 
 /// ConvTranspose.

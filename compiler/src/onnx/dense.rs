@@ -12,14 +12,23 @@ use crate::graph::{Binary, Epilogue, Op, ValueId};
 const TWO_COMPUTED: &str =
     "multiplies two tensors that are both computed at run time; one must be a constant";
 
-/// Rows and columns swapped, times `factor`.
+/// Rows and columns swapped.
+pub(super) fn turned(node: &mut NodeContext, matrix: &Literal) -> Outcome<Literal> {
+    prepare(node, matrix, true, 1.0)
+}
+
+/// Rows and columns swapped if `swap` says so, times `factor`.
 fn prepare(node: &mut NodeContext, matrix: &Literal, swap: bool, factor: f32) -> Outcome<Literal> {
     let [rows, columns] = matrix.shape[..] else {
         return Err(format!("a matrix is needed, but a constant is {:?}", matrix.shape));
     };
     let data = matrix.as_floats().ok_or("a constant holds integers")?;
     node.spend(data.len())?;
-    let scaled = Literal::floats([rows, columns], data.iter().map(|x| x * factor).collect::<Vec<_>>());
+    let scaled = match factor {
+        // Keeps the integers behind a weight that is quantized.
+        1.0 => matrix.clone(),
+        _ => Literal::floats([rows, columns], data.iter().map(|x| x * factor).collect::<Vec<_>>()),
+    };
     let turned = [columns, rows];
     Ok(if swap { scaled.pick(turned.to_vec(), walk(&turned, 0, &[1, columns as isize])) } else { scaled })
 }

@@ -115,7 +115,7 @@ pub(super) fn unary(node: &mut NodeContext) -> Outcome<bool> {
             Elements::Int(x.iter().map(|&x| f(x)).collect::<Option<_>>().ok_or("overflows")?)
         }
     };
-    node.finish_literal(Literal { data, ..x });
+    node.finish_literal(Literal::new(x.shape, data));
     Ok(true)
 }
 

@@ -9,6 +9,7 @@ use super::external::Folder;
 use super::literal::Literal;
 use super::operators::{Lookup, lookup};
 use super::proto::{Dimension, GraphProto, ModelProto, TypeProto, ValueInfoProto, data_type};
+use super::quantized::{Levels, Reads, reads};
 use super::tensor::Reader;
 use super::{Options, Outcome};
 use crate::error::{Error, Problem, Result, Stage};
@@ -29,6 +30,8 @@ pub(super) enum Known {
     Literal(Literal),
     /// A value of the graph.
     Value(ValueId),
+    /// A computed tensor of integers: the value of the graph is the real numbers that they stand for.
+    Quantized(ValueId, Levels),
     /// Its producer failed, which has been reported.
     Unknown,
 }
@@ -210,9 +213,16 @@ impl Importer {
             }
         }
         let mut results = HashMap::new();
-        if let Some(handler) = handler.filter(|_| computable) {
+        let levels = self.levels(node);
+        if let Err(reason) = &levels {
+            self.problem(&subject, reason);
+        }
+        if let (Some(handler), Ok(levels)) = (handler.filter(|_| computable), levels) {
             let mut context = NodeContext::new(self, node, name);
             let outcome = handler(&mut context);
+            if let Some(levels) = levels {
+                context.results_are(levels);
+            }
             results = context.into_results();
             if let Err(reason) = outcome {
                 self.problem(&subject, reason);
@@ -230,6 +240,27 @@ impl Importer {
             }
             self.define(output, known);
         }
+    }
+
+    /// The levels of what a node gives, if it moves integers about; an error if it can make nothing of those that it reads.
+    fn levels(&self, node: &super::proto::NodeProto) -> Outcome<Option<Levels>> {
+        let mut found = None;
+        for input in node.input.iter().filter(|i| !i.is_empty()) {
+            let levels = match self.known.get(input) {
+                Some(Known::Quantized(_, levels)) => *levels,
+                _ => continue,
+            };
+            match reads(&node.op_type) {
+                Reads::Integers => return Ok(None),
+                Reads::Moves if found.is_none_or(|f| f == levels) => found = Some(levels),
+                Reads::Moves => return Err("joins integers of different scales or zero points".into()),
+                Reads::Real => {
+                    let cure = "put DequantizeLinear before it";
+                    return Err(format!("computes with the integers of {input:?} as they are: {cure}"));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn add_outputs(&mut self, proto: &GraphProto) {
@@ -251,6 +282,10 @@ impl Importer {
                         self.identity_output(name, id);
                     }
                 }
+                Some(Known::Quantized(..)) => self.problem(
+                    name,
+                    "is an output of integers: only float outputs are supported, end with DequantizeLinear",
+                ),
                 Some(Known::Literal(literal)) => match self.constant(name, &literal) {
                     Ok(id) => self.identity_output(name, id),
                     Err(e) => self.problem(name, e),
@@ -337,7 +372,9 @@ impl Importer {
         }
         infer(&Op::Identity, &[&literal.shape]).map_err(|e| format!("the constant {name:?}: {e}"))?;
         let id = self.push_value(name, literal.shape.clone());
-        self.graph.value_mut(id).data = Some(Tensor { shape: literal.shape.clone(), data: data.clone() });
+        let integers = literal.integers.clone();
+        self.graph.value_mut(id).data =
+            Some(Tensor { integers, ..Tensor::new(&literal.shape[..], data.clone()) });
         Ok(id)
     }
 

@@ -37,7 +37,7 @@ pub(super) fn cast(node: &mut NodeContext) -> Outcome {
             (Elements::Int(_), INT32 | INT64) => literal.data.clone(),
             _ => return Err(format!("casts a constant to {}, which is not supported", name(to))),
         };
-        node.finish_literal(Literal { data, ..literal });
+        node.finish_literal(Literal::new(literal.shape, data));
         return Ok(());
     }
     if !to_float {

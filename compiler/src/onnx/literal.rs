@@ -2,9 +2,11 @@
 //!
 //! In: elements and extents. Out: the same elements moved about. Holds: as many elements as the product of the extents, at
 //! most [`MAX_ELEMENTS`]; unlike in the graph an extent may be 0 and elements may be infinite. All integer types of ONNX and
-//! BOOL are i64 here, all float types f32. Not here: reading them ([`super::tensor`]), arithmetic ([`super::fold`]).
+//! BOOL are i64 here, all float types f32; their own type stands beside them. Floats may remember the integers that they stand for. Not here: reading them ([`super::tensor`]), arithmetic ([`super::fold`]).
 
 use super::Outcome;
+use super::proto::data_type;
+use crate::graph::Integers;
 use crate::graph::shape::MAX_ELEMENTS;
 use std::sync::Arc;
 
@@ -13,6 +15,10 @@ use std::sync::Arc;
 pub(super) struct Literal {
     pub(super) shape: Vec<usize>,
     pub(super) data: Elements,
+    /// ONNX type: as in the file, or the widest if it was computed.
+    pub(super) ty: i32,
+    /// Of dequantized floats.
+    pub(super) integers: Option<Integers>,
 }
 
 /// What a literal holds.
@@ -32,14 +38,23 @@ impl Elements {
 }
 
 impl Literal {
+    /// Elements that fill `shape`; the caller has counted.
+    pub(super) fn new(shape: impl Into<Vec<usize>>, data: Elements) -> Literal {
+        let ty = match data {
+            Elements::Float(_) => data_type::FLOAT,
+            Elements::Int(_) => data_type::INT64,
+        };
+        Literal { shape: shape.into(), data, ty, integers: None }
+    }
+
     /// Floats that fill `shape`; the caller has counted.
     pub(super) fn floats(shape: impl Into<Vec<usize>>, data: impl Into<Arc<[f32]>>) -> Literal {
-        Literal { shape: shape.into(), data: Elements::Float(data.into()) }
+        Literal::new(shape, Elements::Float(data.into()))
     }
 
     /// Integers that fill `shape`; the caller has counted.
     pub(super) fn ints(shape: impl Into<Vec<usize>>, data: impl Into<Arc<[i64]>>) -> Literal {
-        Literal { shape: shape.into(), data: Elements::Int(data.into()) }
+        Literal::new(shape, Elements::Int(data.into()))
     }
 
     /// A one-dimensional list of extents.
@@ -65,11 +80,16 @@ impl Literal {
 
     /// The element at each of `indices` (all below the count), in a new shape that they fill.
     pub(super) fn pick(&self, shape: Vec<usize>, indices: impl Iterator<Item = usize>) -> Literal {
-        let data = match &self.data {
-            Elements::Float(x) => Elements::Float(indices.map(|i| x[i]).collect()),
-            Elements::Int(x) => Elements::Int(indices.map(|i| x[i]).collect()),
+        let Some(integers) = &self.integers else {
+            let data = match &self.data {
+                Elements::Float(x) => Elements::Float(indices.map(|i| x[i]).collect()),
+                Elements::Int(x) => Elements::Int(indices.map(|i| x[i]).collect()),
+            };
+            return Literal { shape, data, ty: self.ty, integers: None };
         };
-        Literal { shape, data }
+        let indices: Vec<usize> = indices.collect();
+        let integers = Some(integers.pick(&shape, &indices));
+        Literal { integers, ..Literal { integers: None, ..self.clone() }.pick(shape, indices.into_iter()) }
     }
 }
 

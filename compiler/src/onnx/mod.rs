@@ -1,6 +1,6 @@
 //! ONNX to graph. ONNX words end here.
 //!
-//! In: a model file (opsets 7 to 22, float) and the shapes the caller fixes. Out: a verified [`Graph`] with every shape known;
+//! In: a model file (opsets 7 to 22, float or quantized) and the shapes the caller fixes. Out: a verified [`Graph`] with every shape known;
 //! values carry the names of ONNX tensors. Holds: nothing in a file makes import panic, read outside of the model's folder or
 //! allocate more than the file's own content warrants; everything unsupported is reported at once.
 //!
@@ -8,7 +8,7 @@
 //! - `tensor`, `external`, `literal`: constants.
 //! - `importer`: inputs, the walk over nodes, outputs; `context`: what one node's handler sees.
 //! - `operators`: which handler takes which operator; `conv`, `dense`, `pool`, `arithmetic`, `normalize`, `layout`, `select`,
-//!   `resize`: the handlers, by family.
+//!   `resize`: the handlers, by family. `quantized`: those of models that are quantized already.
 //! - `fold`: integer and float arithmetic on constants, which is how computed shapes disappear.
 
 mod arithmetic;
@@ -24,6 +24,7 @@ mod normalize;
 mod operators;
 mod pool;
 pub mod proto;
+mod quantized;
 mod resize;
 mod select;
 mod tensor;

@@ -5,7 +5,8 @@
 
 use super::context::NodeContext;
 use super::proto::NodeProto;
-use super::{Outcome, arithmetic, conv, dense, fold, layout, normalize, pool, resize, select};
+use super::quantized::{Reads, reads};
+use super::{Outcome, arithmetic, conv, dense, fold, layout, normalize, pool, quantized, resize, select};
 
 /// Imports one node: adds to the graph what gives its results.
 pub(super) type Handler = fn(&mut NodeContext) -> Outcome;
@@ -21,9 +22,10 @@ pub(super) enum Lookup {
 /// Finds the handler of `node`.
 pub(super) fn lookup(node: &NodeProto) -> Lookup {
     let standard = matches!(&node.domain[..], "" | "ai.onnx");
-    // Both mean the same, and exporters wrote this one before the standard had it.
-    let gelu = node.domain == "com.microsoft" && node.op_type == "Gelu";
-    if !standard && !gelu {
+    // These mean the same as in the standard, or are ONNX Runtime's forms for integers.
+    let microsoft =
+        node.domain == "com.microsoft" && (node.op_type == "Gelu" || reads(&node.op_type) == Reads::Integers);
+    if !standard && !microsoft {
         let cure = match &node.domain[..] {
             "com.microsoft" => ": export the model without ONNX Runtime's graph optimizations",
             _ => "",
@@ -77,6 +79,16 @@ fn handler(op_type: &str) -> Option<Handler> {
         "Gather" => select::gather,
         "Expand" => select::expand,
         "Resize" | "Upsample" => resize::resize,
+        "QuantizeLinear" => quantized::quantize,
+        "DequantizeLinear" => quantized::dequantize,
+        "QLinearConv" => quantized::conv,
+        "QLinearMatMul" => quantized::matmul,
+        "QGemm" => quantized::gemm,
+        "QLinearAdd" | "QLinearMul" => quantized::binary,
+        "QLinearConcat" => quantized::concat,
+        "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => {
+            quantized::unary
+        }
         "Shape" | "Size" => fold::shape,
         "Constant" => fold::constant,
         "ConstantOfShape" => fold::constant_of_shape,
@@ -91,13 +103,9 @@ fn handler(op_type: &str) -> Option<Handler> {
 
 fn unsupported(op_type: &str) -> String {
     let why = match op_type {
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "DynamicQuantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "ConvInteger"
-        | "MatMulInteger" => "the model is quantized already: give the float model",
+        "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger" => {
+            "the model is quantized for ranges that are found at run time: quantize it statically, or give the float model"
+        }
         "If" | "Loop" | "Scan" => {
             "control flow is not supported: export the model with fixed shapes, or run a simplifier"
         }

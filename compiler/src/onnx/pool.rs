@@ -11,6 +11,13 @@ use crate::graph::{GlobalPool, Op, Pool, PoolKind};
 
 /// MaxPool, AveragePool.
 pub(super) fn pool(node: &mut NodeContext) -> Outcome {
+    let op = pool_op(node)?;
+    let x = node.input(0)?;
+    node.finish(op, [x])
+}
+
+/// The pooling of operand 0 by the node's attributes: by maxima if the operator says so, else by averages.
+pub(super) fn pool_op(node: &NodeContext) -> Outcome<Op> {
     let kind = if node.op_type() == "MaxPool" {
         if node.output_is_read(1) {
             return Err("its second output, the positions of the maxima, is not supported".into());
@@ -35,8 +42,7 @@ pub(super) fn pool(node: &mut NodeContext) -> Outcome {
         let one_more = ceil && covered < input[k] + padded && positions * strides[k] < input[k] + pads[k];
         output[k] = positions + one_more as usize;
     }
-    let x = node.input(0)?;
-    node.finish(Op::Pool(Pool { kind, kernel, strides, dilations, pads, output }), [x])
+    Ok(Op::Pool(Pool { kind, kernel, strides, dilations, pads, output }))
 }
 
 /// GlobalAveragePool, GlobalMaxPool.

@@ -243,6 +243,8 @@ pub(super) fn pad(node: &mut NodeContext) -> Outcome {
     if mode != "constant" {
         return Err(format!("mode {mode:?} is not supported: only constant padding is"));
     }
+    // Of integers, the value is one too.
+    let value = node.levels(0).map_or(value, |levels| levels.real(value));
     if !value.is_finite() {
         return Err(format!("pads with {value}"));
     }

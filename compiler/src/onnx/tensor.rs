@@ -55,7 +55,7 @@ impl Reader {
         } else {
             from_fields(tensor, elements)?
         };
-        Ok(Literal { shape, data })
+        Ok(Literal { ty: tensor.data_type, ..Literal::new(shape, data) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::emit::{Emit, IMAGE};
 use super::equalize::Multiples;
 use super::transposed::{self, Phases};
 use super::weights::{self, pack};
-use crate::graph::{Conv, ConvTranspose, Epilogue, Op, Tensor, Unary, ValueId};
+use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, QConv, QOp, QType, QValueId, Residual, Window};
 use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
@@ -144,8 +144,8 @@ fn transpose(
         return Err("a residual cannot be added inside a transposed convolution".into());
     }
     let [n, _, height, width] = image(e.graph.shape(node.output))?;
-    let [_, channels, rows, cols] = image(e.graph.shape(node.inputs[0]))?;
-    let phases = Phases::of(conv, [rows, cols], [height, width]);
+    let channels = image(e.graph.shape(node.inputs[0]))?[1];
+    let phases = phases(e.graph, node, conv)?;
     let outputs = bias.data.len();
     let block = conv.strides;
     let count = block[0] * block[1];
@@ -167,6 +167,13 @@ fn transpose(
         finish: if whole { Finish::None } else { Finish::Phases { block, crop: phases.crop } },
     };
     layer.emit(e)
+}
+
+/// The phases of a transposed convolution.
+pub(super) fn phases(graph: &Graph, node: &Node, conv: &ConvTranspose) -> Result<Phases, String> {
+    let [_, _, height, width] = image(graph.shape(node.output))?;
+    let [_, _, rows, cols] = image(graph.shape(node.inputs[0]))?;
+    Ok(Phases::of(conv, [rows, cols], [height, width]))
 }
 
 /// The residual operand, if the epilogue has one.
@@ -306,8 +313,13 @@ impl Layer<'_> {
         let (weight, bias, arithmetic);
         if integer {
             let from = e.scales.of(self.x_value)?;
-            let means = self.means(e);
-            let q = weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?;
+            let q = match e.numbers.given {
+                true => weights::given(e.graph, &e.graph.nodes[self.node])?.channels(from, to)?,
+                false => {
+                    let means = self.means(e);
+                    weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?
+                }
+            };
             weight =
                 e.builder.add_blob_i8(&format!("{name}/weight"), &shape.dims(), &pack(&shape, &q.weight));
             bias = e.builder.add_blob_i32(&format!("{name}/bias"), &[outputs], &q.bias);

@@ -66,6 +66,11 @@ impl Decisions {
         })
     }
 
+    /// As the model says, node by node; dead nodes do not run.
+    pub(super) fn given(graph: &Graph, clamp: Vec<Option<Clamp>>, runs: &[Run]) -> Self {
+        Self::decide(graph, clamp, |k, _| runs[k].clone())
+    }
+
     fn decide(graph: &Graph, clamp: Vec<Option<Clamp>>, place: impl Fn(usize, Demand) -> Run) -> Self {
         let mut d = Decisions {
             run: vec![Run::Skip; graph.nodes.len()],
@@ -108,7 +113,7 @@ impl Decisions {
 
 /// Relu and Clip behind a node whose result nobody else sees become that node's clamp, but for those excluded by themselves. By the index
 /// of the node.
-fn merge_clamps(graph: &Graph, excluded: &[Option<String>]) -> Vec<Option<Clamp>> {
+pub(super) fn merge_clamps(graph: &Graph, excluded: &[Option<String>]) -> Vec<Option<Clamp>> {
     let mut clamps = vec![None; graph.nodes.len()];
     let mut uses = vec![0; graph.values.len()];
     for v in graph.nodes.iter().flat_map(|n| &n.inputs).chain(&graph.outputs) {
@@ -136,7 +141,8 @@ fn merge_clamps(graph: &Graph, excluded: &[Option<String>]) -> Vec<Option<Clamp>
             | Op::Softmax { .. }
             | Op::Lrn { .. }
             | Op::Identity
-            | Op::Dropout => false,
+            | Op::Dropout
+            | Op::Round(_) => false,
         };
         if takes && excluded.is_none() {
             clamps[producer] = Some(Clamp { output: node.output, lo, hi });
@@ -177,12 +183,13 @@ fn place(graph: &Graph, node: &Node, demand: Demand) -> Run {
         | Op::Softmax { .. }
         | Op::Lrn { .. }
         | Op::Identity
-        | Op::Dropout => Run::Float(Some(if demand.island { BETWEEN } else { OUTPUT }.into())),
+        | Op::Dropout
+        | Op::Round(_) => Run::Float(Some(if demand.island { BETWEEN } else { OUTPUT }.into())),
     }
 }
 
 /// Why an operator cannot run in integers, if so.
-fn no_integer_form(graph: &Graph, node: &Node) -> Option<&'static str> {
+pub(super) fn no_integer_form(graph: &Graph, node: &Node) -> Option<&'static str> {
     match &node.op {
         Op::Softmax { .. } => Some("softmax has no integer form"),
         Op::Lrn { .. } => Some("local response normalization has no integer form"),
@@ -213,7 +220,8 @@ fn no_integer_form(graph: &Graph, node: &Node) -> Option<&'static str> {
         | Op::Pad { .. }
         | Op::Slice(_)
         | Op::Identity
-        | Op::Dropout => None,
+        | Op::Dropout
+        | Op::Round(_) => None,
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) fn emit(e: &mut Emit<'_>, k: usize) -> Result<(), String> {
             _ => emit_prelu(e, k),
         },
         Op::Softmax { axis } => emit_float(e, k, QOp::Softmax { axis: *axis }),
+        &Op::Round(to) => emit_round(e, k, to),
         &Op::Lrn { size, alpha, beta, bias } => emit_float(e, k, QOp::Lrn { size, alpha, beta, bias }),
         _ => Err("is not an elementwise function; this is a bug".into()),
     }
@@ -207,6 +208,32 @@ fn emit_unary(e: &mut Emit<'_>, k: usize, f: Unary) -> Result<(), String> {
     Ok(())
 }
 
+/// A rounding that no other node makes: from f32 or from another grid; in a float network there and back.
+fn emit_round(e: &mut Emit<'_>, k: usize, to: Grid) -> Result<(), String> {
+    let node = &e.graph.nodes[k];
+    let x = e.resolve(node.inputs[0]);
+    if let Run::Float(_) = e.decisions.run[k] {
+        let x = e.f32(x)?;
+        let q =
+            e.value(&format!("{}/u8", e.graph.value(node.output).name), e.graph.shape(node.output), to.ty());
+        e.helper(&format!("{}/quantize", node.name), QOp::Quantize, &[x], q);
+        let y = e.define(node.output, None);
+        e.main(k, QOp::Dequantize, &[q], y);
+        return Ok(());
+    }
+    let (op, input) = match e.scales.of(x) {
+        Err(_) => (QOp::Quantize, e.f32(x)?),
+        Ok(from) if from == to => (QOp::Reshape, e.u8(x)?),
+        Ok(from) => {
+            let table = rescaling(e, &format!("{}/table", node.name), from, to);
+            (QOp::Table(table), e.u8(x)?)
+        }
+    };
+    let y = e.define(node.output, Some(to));
+    e.main(k, op, &[input], y);
+    Ok(())
+}
+
 fn emit_prelu(e: &mut Emit<'_>, k: usize) -> Result<(), String> {
     let node = &e.graph.nodes[k];
     let shape = e.graph.shape(node.inputs[0]);
@@ -257,12 +284,17 @@ pub(super) fn tables(
 
 /// A table that moves a value to another grid.
 pub(super) fn rescale(e: &mut Emit<'_>, q: QValueId, name: &str, from: Grid, to: Grid) -> QValueId {
-    let bytes: Vec<u8> = (0..=255).map(|q| to.quantize(from.dequantize(q))).collect();
-    let blob = e.builder.add_blob_u8(&format!("{name}/table"), &[256], &bytes);
+    let blob = rescaling(e, &format!("{name}/table"), from, to);
     let shape = e.builder.value(q).shape.clone();
     let id = e.value(name, &shape, to.ty());
     e.helper(name, QOp::Table(blob), &[q], id);
     id
+}
+
+/// The table that moves a value from grid to grid.
+fn rescaling(e: &mut Emit<'_>, name: &str, from: Grid, to: Grid) -> BlobId {
+    let bytes: Vec<u8> = (0..=255).map(|q| to.quantize(from.dequantize(q))).collect();
+    e.builder.add_blob_u8(name, &[256], &bytes)
 }
 
 /// Clips with one open side in numbers that a file can hold; no f32 lies beyond them.

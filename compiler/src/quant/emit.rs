@@ -19,6 +19,8 @@ pub(super) struct Numbers<'a> {
     pub(super) weights: Weights,
     /// Means of operands by value name, if biases are corrected: [`crate::calib::Profile::means`].
     pub(super) means: Option<&'a BTreeMap<String, Vec<f32>>>,
+    /// They are integers in the model already.
+    pub(super) given: bool,
 }
 
 /// The state of emission.

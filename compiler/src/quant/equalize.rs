@@ -304,7 +304,8 @@ fn role(graph: &Graph, profile: &Profile, node: &Node) -> Role {
         | Op::Reshape(_)
         | Op::Transpose(_)
         | Op::Softmax { .. }
-        | Op::Lrn { .. } => false,
+        | Op::Lrn { .. }
+        | Op::Round(_) => false,
     };
     if passes {
         role.joined = node.inputs.clone();

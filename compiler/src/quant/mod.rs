@@ -9,7 +9,7 @@
 //!   `resize`. Each room knows the integer and the float form of its operators; `emit` gives an operand in the form
 //!   that is asked for, and converts between the two where integer and float nodes meet.
 //!
-//! [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an
+//! A model that is quantized already takes [`quantize_given`]: `given` stands for the first four phases. [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an
 //! elementwise node is the one exception), memory layout, the verifier.
 
 mod conv;
@@ -17,6 +17,7 @@ mod decide;
 mod elementwise;
 mod emit;
 mod equalize;
+mod given;
 mod moves;
 mod options;
 mod pools;
@@ -48,15 +49,43 @@ pub use summary::{Placement, summary};
 pub fn quantize(graph: &Graph, profile: &Profile, options: &Options) -> Result<QGraph> {
     check(graph)?;
     profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
+    if graph.is_quantized() {
+        let message = "is quantized already: its numbers are taken as they are, without a profile";
+        return Err(Error::new(Stage::Quantize, &graph.name, message));
+    }
     let excluded = select::excluded(graph, options)?;
     let decisions = Decisions::integer(graph, &excluded);
     let Equalized { graph, profile, multiples } = equalize::equalize(graph, profile, &decisions, options);
     // The same as before, for other constants.
     let decisions = Decisions::integer(&graph, &excluded);
     let scales = Scales::new(&graph, &profile, &decisions, multiples, options.activations)?;
-    let numbers =
-        Numbers { weights: options.weights, means: options.correct_biases.then_some(&profile.means) };
+    let numbers = Numbers {
+        weights: options.weights,
+        means: options.correct_biases.then_some(&profile.means),
+        given: false,
+    };
     lower(&graph, &decisions, &scales, numbers, profile.preprocess.clone())
+}
+
+/// Quantizes a model that is quantized already, with its own integers, scales and zero points. Of the options only those count that keep
+/// layers in float.
+///
+/// # Errors
+/// The graph is invalid, or says nothing of integers; options that ask for other numbers; layers that integers cannot hold.
+pub fn quantize_given(graph: &Graph, options: &Options) -> Result<QGraph> {
+    check(graph)?;
+    let fail = |message: &str| Err(Error::new(Stage::Quantize, &graph.name, message));
+    if !graph.is_quantized() {
+        return fail("is not quantized: calibrate it first");
+    }
+    if !options.asks_for_no_numbers() {
+        return fail(
+            "is quantized already: weights, activations, equalization and bias correction are as it has them",
+        );
+    }
+    let excluded = select::excluded(graph, options)?;
+    let given::Given { graph, decisions, scales } = given::read(graph, &excluded);
+    lower(&graph, &decisions, &scales, Numbers { given: true, ..Numbers::default() }, None)
 }
 
 /// The same network in f32 throughout, so that naive and fused float run on the same road. Nothing is fused on the way.
@@ -116,7 +145,8 @@ fn emit(e: &mut Emit<'_>, k: usize) -> std::result::Result<(), String> {
         | Op::PRelu
         | Op::Binary(_)
         | Op::Softmax { .. }
-        | Op::Lrn { .. } => elementwise::emit(e, k),
+        | Op::Lrn { .. }
+        | Op::Round(_) => elementwise::emit(e, k),
         Op::Pool(_) | Op::GlobalPool(_) => pools::emit(e, k),
         Op::Concat { .. }
         | Op::Reshape(_)

@@ -77,6 +77,13 @@ impl Default for Options {
 }
 
 impl Options {
+    /// True if nothing is asked of the numbers, only of what stays in float.
+    pub(super) fn asks_for_no_numbers(&self) -> bool {
+        let default = Options::default();
+        (self.weights, self.activations) == (default.weights, default.activations)
+            && (self.equalize, self.correct_biases) == (default.equalize, default.correct_biases)
+    }
+
     /// Keeps layers in float: the one of this name, or all whose names match, with `*` for any characters and `?` for one, or a
     /// regular expression between slashes. A layer's name is its node's, or that of the value it gives.
     #[must_use]

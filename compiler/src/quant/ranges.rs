@@ -12,20 +12,14 @@ use super::equalize::Multiples;
 use super::options::Activations;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
+pub(super) use crate::graph::Grid;
 use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
 use crate::qgraph::QType;
-use qgraph_runtime::requant::{self, MULTIPLIER_RANGE};
+use qgraph_runtime::requant::MULTIPLIER_RANGE;
 use std::collections::{HashMap, HashSet};
 
 /// An operand of a concatenation that others read too keeps its own grid if its range is this much narrower.
 const SPOILED: f64 = 8.0;
-
-/// An affine u8 grid: real = scale · (q − zero).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Grid {
-    pub(super) scale: f32,
-    pub(super) zero: u8,
-}
 
 impl Grid {
     /// The finest grid that holds `min..=max` and 0 (exactly). A range without extent gets the scale 1.
@@ -53,16 +47,6 @@ impl Grid {
         f64::from(self.zero)
     }
 
-    /// Rounds a real number to the grid, as the operator Quantize does.
-    pub(super) fn quantize(self, x: f32) -> u8 {
-        requant::quantize(x, 1.0 / self.scale, self.zero)
-    }
-
-    /// The real number of a grid point.
-    pub(super) fn dequantize(self, q: u8) -> f32 {
-        requant::dequantize(q, self.scale, self.zero)
-    }
-
     /// A clamp in real numbers as a clamp on the grid.
     pub(super) fn clamp(self, lo: f32, hi: f32) -> (u8, u8) {
         (self.quantize(lo), self.quantize(hi))
@@ -83,6 +67,11 @@ impl Scales {
     pub(super) fn none(graph: &Graph) -> Self {
         let none = vec![None; graph.values.len()];
         Scales { value: none.clone(), pre: none, multiples: HashMap::new(), rescaled: HashSet::new() }
+    }
+
+    /// Grids that the model gives, by value, and operands of concatenations that have others.
+    pub(super) fn given(value: Vec<Option<Grid>>, rescaled: HashSet<(usize, usize)>) -> Self {
+        Scales { pre: vec![None; value.len()], value, multiples: HashMap::new(), rescaled }
     }
 
     /// Grid of a value.
@@ -267,7 +256,8 @@ impl Scales {
             | Op::Softmax { .. }
             | Op::Lrn { .. }
             | Op::Identity
-            | Op::Dropout => 0.0,
+            | Op::Dropout
+            | Op::Round(_) => 0.0,
         };
         sum / MULTIPLIER_RANGE.1 * (1.0 + 1e-6)
     }
@@ -322,7 +312,7 @@ fn centred(range: Range, activations: Activations) -> Range {
 }
 
 /// The values that a node takes as activations: what must be u8 if it runs in integers.
-fn operands(graph: &Graph, node: &Node) -> Vec<ValueId> {
+pub(super) fn operands(graph: &Graph, node: &Node) -> Vec<ValueId> {
     let only = |positions: &[usize]| positions.iter().filter_map(|&i| node.inputs.get(i).copied()).collect();
     match &node.op {
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_) => {
@@ -342,12 +332,13 @@ fn operands(graph: &Graph, node: &Node) -> Vec<ValueId> {
         | Op::Softmax { .. }
         | Op::Lrn { .. }
         | Op::Identity
-        | Op::Dropout => node.inputs.clone(),
+        | Op::Dropout
+        | Op::Round(_) => node.inputs.clone(),
     }
 }
 
 /// True if the result holds elements of the first operand, unchanged. (A concatenation does too, of several.)
-fn copies(node: &Node) -> bool {
+pub(super) fn copies(node: &Node) -> bool {
     match &node.op {
         Op::Pool(p) => p.kind == PoolKind::Max,
         Op::GlobalPool(p) => *p == GlobalPool::Max,
@@ -364,7 +355,8 @@ fn copies(node: &Node) -> bool {
         | Op::Binary(_)
         | Op::Concat { .. }
         | Op::Softmax { .. }
-        | Op::Lrn { .. } => false,
+        | Op::Lrn { .. }
+        | Op::Round(_) => false,
     }
 }
 

@@ -4,8 +4,11 @@
 //! biases with the zero point folded in, one f32 multiplier per output channel. Holds: weights are −127..=127; 255·Σ|q| + |b'| < 2^31;
 //! multipliers are in range.
 
+use super::conv::phases;
 use super::options::Weights;
 use super::ranges::Grid;
+use super::transposed;
+use crate::graph::{Graph, Node, Op};
 use crate::qgraph::layout::WeightShape;
 use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
 
@@ -111,6 +114,84 @@ fn multiplier_of(product: f64, y: Option<Grid>) -> Result<f32, String> {
         None => Some(product as f32)
             .filter(|s| s.is_normal())
             .ok_or_else(|| format!("its scale {product:e} is not a normal number")),
+    }
+}
+
+/// A layer's integers as the model has them.
+pub(super) struct Given {
+    weight: Vec<i8>,
+    /// One for each output channel.
+    steps: Vec<f32>,
+    /// In real numbers, and as integers of a step where the model has such.
+    bias: Vec<(f64, Option<(i32, f64)>)>,
+}
+
+/// The integers behind the weights and biases of a layer; the error is a reason why the layer cannot run in integers.
+pub(super) fn given(graph: &Graph, node: &Node) -> Result<Given, String> {
+    let constant = |i: usize| node.inputs.get(i).and_then(|&v| graph.constant(v));
+    let (Some(weight), Some(bias)) = (constant(1), constant(2)) else {
+        return Err("its weights are not constant".into());
+    };
+    let integers = weight.integers.as_ref().ok_or("the model does not quantize its weights")?;
+    let mut q: Vec<f32> = integers.q.iter().map(|&q| q as f32).collect();
+    let mut steps: Vec<f32> = (0..q.len()).map(|i| integers.step(i)).collect();
+    let outputs = bias.data.len();
+    let mut copies = 1;
+    if let Op::ConvTranspose(conv) = &node.op {
+        let phases = phases(graph, node, conv)?;
+        let channels = graph.shape(node.inputs[0])[1];
+        let turn = |w: &[f32]| transposed::weights(conv, &phases, w, channels, outputs);
+        (q, steps) = (turn(&q), turn(&steps));
+        copies = conv.strides[0] * conv.strides[1];
+    }
+    if let Some(bad) = q.iter().find(|q| q.abs() > 127.0) {
+        return Err(format!("a weight is {bad} steps from its zero point; integers of -127 to 127 are run"));
+    }
+    let channels = outputs * copies;
+    let taps = q.len() / channels.max(1);
+    let step = |c: usize| {
+        // Steps of 0 stand where the layout of a transposed convolution adds zeros.
+        let mut own = steps[c * taps..(c + 1) * taps].iter().copied().filter(|&s| s != 0.0);
+        let first = own.next().unwrap_or(1.0);
+        own.all(|s| s == first).then_some(first)
+    };
+    let steps = (0..channels).map(step).collect::<Option<Vec<_>>>();
+    let steps = steps.ok_or("the scales of its weights do not run along its output channels")?;
+    let of = |c: usize| {
+        let c = c % outputs;
+        let given = bias.integers.as_ref().map(|i| (i.q[c], f64::from(i.step(c))));
+        (given.map_or(f64::from(bias.data[c]), |(q, step)| f64::from(q) * step), given)
+    };
+    Ok(Given { weight: q.iter().map(|&q| q as i8).collect(), steps, bias: (0..channels).map(of).collect() })
+}
+
+impl Given {
+    /// The constants of a layer that reads grid `x` and gives grid `y`, or floats if `None`.
+    pub(super) fn channels(self, x: Grid, y: Option<Grid>) -> Result<Channels, String> {
+        let (mut biases, mut scales) = (Vec::new(), Vec::new());
+        let taps = self.weight.len() / self.bias.len().max(1);
+        for (c, &(real, given)) in self.bias.iter().enumerate() {
+            let fail = |e: String| format!("output channel {c}: {e}; keep this layer in float");
+            let product = x.step() * f64::from(self.steps[c]);
+            // The bias has the steps of the sum, up to the rounding of their product.
+            let bias = match given {
+                Some((q, step)) if (step / product - 1.0).abs() < 1e-6 => f64::from(q),
+                _ => (real / product).round_ties_even(),
+            };
+            let weights = &self.weight[c * taps..][..taps];
+            let sum: i64 = weights.iter().map(|&q| i64::from(q)).sum();
+            let magnitude: i64 = weights.iter().map(|&q| i64::from(q).abs()).sum();
+            let folded = bias - x.offset() * sum as f64;
+            let reach = 255.0 * magnitude as f64 + folded.abs();
+            if reach >= ACCUMULATOR {
+                return Err(fail("its sum does not fit 32 bits".into()));
+            }
+            // A multiplier below the smallest moves no output, and nor does the smallest.
+            let product = y.map_or(product, |y| product.max(MULTIPLIER_RANGE.0 * y.step()));
+            biases.push(folded as i32);
+            scales.push(multiplier_of(product, y).map_err(fail)?);
+        }
+        Ok(Channels { weight: self.weight, bias: biases, scale: scales })
     }
 }
 

@@ -4,9 +4,22 @@
 
 use super::*;
 use crate::support::model_builder::{Model, ints};
+use qgraph_compiler::onnx::proto::data_type;
 
-const COMMANDS: [&str; 11] =
-    ["quantize", "run", "compare", "report", "bench", "inspect", "explain", "plot", "emit", "disasm", "demo"];
+const COMMANDS: [&str; 12] = [
+    "quantize",
+    "run",
+    "compare",
+    "report",
+    "bench",
+    "inspect",
+    "explain",
+    "plot",
+    "emit",
+    "disasm",
+    "export-onnx",
+    "demo",
+];
 
 /// A small classifier of RGB images of a given side, which documented commands may call by any name.
 fn network(side: i64) -> Vec<u8> {
@@ -23,6 +36,25 @@ fn network(side: i64) -> Vec<u8> {
         .node("Gemm", &["f", "w3"], &["logits"], &[])
         .output("logits")
         .bytes()
+}
+
+/// The same for images of 32×32, quantized already.
+fn given() -> Vec<u8> {
+    let mut model = Model::new(13)
+        .symbolic_input("data", "N,3,32,32")
+        .integers("wq", data_type::INT8, &[10, 3, 3, 3], &(0..270).map(|k| k % 255 - 127).collect::<Vec<_>>())
+        .levels("w", 0.01, data_type::INT8, 0)
+        .node("DequantizeLinear", &["wq", "w_s", "w_z"], &["w"], &[]);
+    let rounded = |model: Model, name: &str, scale: f32| {
+        let [s, z, q, d] = ["s", "z", "q", "d"].map(|suffix| format!("{name}_{suffix}"));
+        model
+            .levels(name, scale, data_type::UINT8, 128)
+            .node("QuantizeLinear", &[name, &s, &z], &[&q], &[])
+            .node("DequantizeLinear", &[&q, &s, &z], &[&d], &[])
+    };
+    model = rounded(model, "data", 0.02).node("Conv", &["data_d", "w"], &["c"], &[]);
+    model = rounded(model, "c", 0.1).node("GlobalAveragePool", &["c_d"], &["logits"], &[]);
+    model.output("logits").bytes()
 }
 
 /// The folder: models of 224×224 and (CIFAR-10) 32×32 images, with their int8 forms; images, arrays, labels.
@@ -44,6 +76,7 @@ fn world(name: &str) -> TempDir {
         }
         qgraph(dir.path(), &format!("quantize {model}.onnx {calib} -o {model}.qgraph")).works();
     }
+    fs::write(dir.join("resnet20.int8.onnx"), given()).unwrap();
     dir
 }
 

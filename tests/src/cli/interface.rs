@@ -409,7 +409,6 @@ fn wrong_usage_is_refused_with_code_2() {
     let dir = temp_dir("usage");
     qgraph(dir.path(), "").refuses(&["Usage: qgraph <COMMAND>", "First steps:"]);
     qgraph(dir.path(), "quantise").refuses(&["unrecognized subcommand 'quantise'", "quantize"]);
-    qgraph(dir.path(), "quantize m.onnx -o m.qgraph").refuses(&["--calib"]);
     qgraph(dir.path(), "quantize m.onnx --calib random").refuses(&["--output <OUT.qgraph>"]);
     qgraph(dir.path(), "quantize m.onnx --calib random --calib-mode kl -o m.qgraph").refuses(&["naive"]);
     qgraph(dir.path(), "run m.qgraph").refuses(&["--input"]);
@@ -433,6 +432,7 @@ fn output_that_cannot_be_written_is_refused_by_name() {
             "quantize digits.onnx --calib random -o no/m.qgraph",
             vec!["file: no/m.qgraph", "folder does not exist"],
         ),
+        ("quantize digits.onnx -o m.qgraph", vec!["calibrate: digits.onnx", "--calib", "--profile"]),
         ("quantize digits.onnx --calib random -o images", vec!["file: images", "is a folder"]),
         ("quantize digits.onnx --calib random -o digits.onnx", vec!["file: digits.onnx", "OUT.qgraph"]),
         ("quantize digits.onnx --calib random --save-profile no/p -o m.qgraph", vec!["calibrate: no/p"]),

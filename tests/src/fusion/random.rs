@@ -82,7 +82,7 @@ proptest! {
         steps in prop::collection::vec(any::<Step>(), 1..14),
         outputs in any::<(u8, u8)>(),
         head in any::<bool>(),
-        off in any::<u16>(),
+        off in any::<u32>(),
     ) {
         let graph = build(&steps, outputs, head);
         let (once, _) = fused(&graph);

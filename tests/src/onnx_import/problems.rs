@@ -30,7 +30,7 @@ fn all_unsupported_operators_at_once() {
             "second (Conv): reads \"missing\", which no earlier node computes: sort the model, or export it again",
             "third (FusedConv): operators of the domain \"com.microsoft\" are not supported: export the model without \
              ONNX Runtime's graph optimizations",
-            "fourth (QuantizeLinear): the model is quantized already: give the float model",
+            "fourth (QuantizeLinear): has no scale (input 1)",
         ]
     );
     assert!(error.to_string().starts_with("import: 5 problems\n"), "{error}");

@@ -86,6 +86,37 @@ impl Model {
         self.constant(name, int_tensor(&[data.len() as i64], data))
     }
 
+    /// A constant of integers of any type of at most 32 bits.
+    pub(crate) fn integers(self, name: &str, ty: i32, shape: &[i64], data: &[i32]) -> Self {
+        self.constant(
+            name,
+            TensorProto {
+                dims: shape.to_vec(),
+                data_type: ty,
+                int32_data: data.to_vec(),
+                ..Default::default()
+            },
+        )
+    }
+
+    /// Scale and zero point, called `{name}_s` and `{name}_z`.
+    pub(crate) fn levels(self, name: &str, scale: f32, ty: i32, zero: i32) -> Self {
+        self.floats(&format!("{name}_s"), &[], &[scale]).integers(&format!("{name}_z"), ty, &[], &[zero])
+    }
+
+    /// A node of ONNX Runtime's own operators.
+    pub(crate) fn microsoft(
+        self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[AttributeProto],
+    ) -> Self {
+        let mut model = self.node(op, inputs, outputs, attributes);
+        model.graph().node.last_mut().expect("a node was added").domain = "com.microsoft".into();
+        model
+    }
+
     /// Any constant.
     pub(crate) fn constant(mut self, name: &str, tensor: TensorProto) -> Self {
         self.graph().initializer.push(TensorProto { name: name.into(), ..tensor });

@@ -56,6 +56,12 @@ enum Layout {
 }
 
 impl PreprocessArgs {
+    /// What was given, if anything was.
+    pub(crate) fn given(&self) -> Option<Preprocess> {
+        let p = self.over(None);
+        (p != Preprocess::default()).then_some(p)
+    }
+
     /// What was given, over `base`.
     pub(crate) fn over(&self, base: Option<&Preprocess>) -> Preprocess {
         let mut p = base.cloned().unwrap_or_default();
@@ -238,7 +244,7 @@ pub(crate) fn about(model: &Path) -> impl Fn(Error) -> Error + Copy {
 
 /// A model as the user named it.
 pub(crate) enum Model {
-    /// Float, imported.
+    /// Imported, float or quantized already.
     Float(Graph),
     /// Quantized.
     Quantized(QGraph),
@@ -263,10 +269,16 @@ impl Model {
         file::load(path).map(Model::Quantized)
     }
 
-    /// What runs: the file's graph, or the fused float network.
+    /// What runs: the file's graph, the fused float network, or the integers of a model that is quantized already.
     pub(crate) fn runnable(&self) -> Result<QGraph> {
         match self {
-            Model::Float(graph) => pipeline::float(&pipeline::fuse(graph)?.0),
+            Model::Float(graph) => {
+                let (fused, _) = pipeline::fuse(graph)?;
+                match fused.is_quantized() {
+                    true => pipeline::quantize_given(&fused, &quant::Options::default()),
+                    false => pipeline::float(&fused),
+                }
+            }
             Model::Quantized(graph) => Ok(graph.clone()),
         }
     }

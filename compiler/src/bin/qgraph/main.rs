@@ -10,6 +10,7 @@ mod demo;
 mod disasm;
 mod emit;
 mod explain;
+mod export;
 mod inspect;
 mod load;
 mod peak;
@@ -57,6 +58,7 @@ enum Command {
     Plot(plot::Args),
     Emit(emit::Args),
     Disasm(disasm::Args),
+    ExportOnnx(export::Args),
     Demo(demo::Args),
 }
 
@@ -76,6 +78,7 @@ impl Command {
             Command::Plot(args) => plot::main(args),
             Command::Emit(args) => emit::main(args),
             Command::Disasm(args) => disasm::main(args),
+            Command::ExportOnnx(args) => export::main(args),
             Command::Demo(args) => demo::main(args),
         }
     }

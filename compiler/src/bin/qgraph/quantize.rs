@@ -17,21 +17,23 @@ Examples:
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --calib-mode percentile --percentile 99.999 --save-profile ranges.json -o resnet20.qgraph
   qgraph quantize resnet20.onnx --profile ranges.json --exclude Conv_c1 --exclude /c2$/ --exclude-op global_average_pool --float first,last -o resnet20.qgraph
+  qgraph quantize resnet20.int8.onnx -o resnet20.int8.qgraph
   qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
 
 Ranges found on `random` noise are right for timing, meaningless for accuracy.")]
 pub(crate) struct Args {
-    /// The float network
+    /// The float network, or one that is quantized already (QDQ or QLinear operators), which needs no samples
     model: PathBuf,
     /// Samples: a folder of images, an image, .npy, .npz, CIFAR-10 .bin, MNIST idx, or `random`
-    #[arg(long, value_name = "DIR|FILE|random", required_unless_present = "profile")]
+    #[arg(long, value_name = "DIR|FILE|random")]
     calib: Option<String>,
-    /// How ranges are chosen
-    #[arg(long, value_enum, default_value_t = Mode::Mse)]
-    calib_mode: Mode,
+    /// How ranges are chosen [default: mse]
+    #[arg(long, value_enum)]
+    calib_mode: Option<Mode>,
     /// With --calib-mode percentile: the percentage of a layer's values that lies in its range; half of the rest may lie beyond either end
-    #[arg(long, value_name = "P", default_value_t = 99.99)]
-    percentile: f64,
+    /// [default: 99.99]
+    #[arg(long, value_name = "P")]
+    percentile: Option<f64>,
     /// Threads that calibrate; the result does not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
@@ -172,13 +174,20 @@ pub(crate) fn main(args: &Args) -> Done {
     let about = about(&args.model);
     let graph = pipeline::import(&args.model, &args.shapes.options())?;
     let (fused, _) = pipeline::fuse(&graph).map_err(about)?;
+    if fused.is_quantized() {
+        return given(args, &fused);
+    }
     let profile = match (&args.profile, &args.calib) {
         (Some(path), _) => {
             let profile = Profile::load(path)?;
             profile.check_graph(&fused).map_err(|e| e.in_file(path))?;
             profile
         }
-        (None, calib) => calibrate(args, &fused, calib.as_deref().unwrap_or("random")).map_err(about)?,
+        (None, Some(calib)) => calibrate(args, &fused, calib).map_err(about)?,
+        (None, None) => {
+            let message = "is a float network: give samples with --calib, or ranges with --profile";
+            return Err(Error::new(Stage::Calibrate, args.model.display().to_string(), message));
+        }
     };
     let quantized = pipeline::quantize(&fused, &profile, &args.how.options()).map_err(about)?;
     let mut text = placement(&quantized);
@@ -188,6 +197,28 @@ pub(crate) fn main(args: &Args) -> Done {
     }
     file::save(&quantized, &args.output)?;
     Ok(text + &format!("wrote {}\n", args.output.display()))
+}
+
+/// A network that is quantized already is taken as it is.
+fn given(args: &Args, fused: &Graph) -> Done {
+    let about = about(&args.model);
+    let calibration = [
+        ("--calib", args.calib.is_some()),
+        ("--calib-mode", args.calib_mode.is_some()),
+        ("--percentile", args.percentile.is_some()),
+        ("--samples", args.samples.is_some()),
+        ("--profile", args.profile.is_some()),
+        ("--save-profile", args.save_profile.is_some()),
+    ];
+    let given: Vec<&str> = calibration.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+    if !given.is_empty() {
+        let message = format!("is quantized already and needs no ranges: leave {} out", given.join(", "));
+        return Err(Error::new(Stage::Quantize, args.model.display().to_string(), message));
+    }
+    let mut quantized = pipeline::quantize_given(fused, &args.how.options()).map_err(about)?;
+    quantized.preprocess = args.preprocess.given();
+    file::save(&quantized, &args.output)?;
+    Ok(format!("{}wrote {}\n", placement(&quantized), args.output.display()))
 }
 
 /// Refuses at once what would fail, or mislead, after a long calibration.
@@ -213,10 +244,10 @@ fn calibrate(args: &Args, fused: &Graph, calib: &str) -> Result<Profile> {
     let float = pipeline::float(fused)?;
     let samples = samples(calib, &float, &preprocess, None, pick)?;
     let bar = progress::bar("calibrating", samples.len());
-    let mode = match args.calib_mode {
+    let mode = match args.calib_mode.unwrap_or(Mode::Mse) {
         Mode::Naive => calib::Mode::Naive,
         Mode::Entropy => calib::Mode::Entropy,
-        Mode::Percentile => calib::Mode::Percentile(args.percentile),
+        Mode::Percentile => calib::Mode::Percentile(args.percentile.unwrap_or(99.99)),
         Mode::Mse => calib::Mode::Mse,
     };
     let mut progress = |n| bar.set_position(n as u64);

@@ -17,7 +17,7 @@ Examples:
   qgraph run model.onnx --input x.npy --output y.npy
   qgraph run model.qgraph --input random --engine interp --digest")]
 pub(crate) struct Args {
-    /// A .qgraph, or a float .onnx (which is fused and run in f32)
+    /// A .qgraph, or an .onnx: float is fused and run in f32, what is quantized already in its integers
     model: PathBuf,
     /// An image, .npy, .npz (several inputs), the first sample of any set, or `random`
     #[arg(long, value_name = "IMAGE|FILE.npy")]

@@ -5,7 +5,7 @@ use qgraph_runtime::functions::Function;
 
 /// f of every element.
 pub(super) fn map(x: &Tensor, f: impl Fn(f32) -> f32) -> Tensor {
-    Tensor { shape: x.shape.clone(), data: x.data.iter().map(|&v| f(v)).collect() }
+    Tensor::new(x.shape.clone(), x.data.iter().map(|&v| f(v)).collect::<Vec<_>>())
 }
 
 /// Index strides of an operand along the axes of `shape`: 0 where it is broadcast.
@@ -25,8 +25,8 @@ fn strides(x: &Tensor, shape: &[usize]) -> Vec<usize> {
 /// f of every pair, broadcast to `shape`.
 pub(super) fn zip(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(f32, f32) -> f32) -> Tensor {
     if a.shape == b.shape && a.shape == shape {
-        let data = a.data.iter().zip(b.data.iter()).map(|(&a, &b)| f(a, b)).collect();
-        return Tensor { shape: shape.to_vec(), data };
+        let data = a.data.iter().zip(b.data.iter()).map(|(&a, &b)| f(a, b)).collect::<Vec<_>>();
+        return Tensor::new(shape, data);
     }
     let (sa, sb) = (strides(a, shape), strides(b, shape));
     let mut at = vec![0; shape.len()];
@@ -74,7 +74,7 @@ pub(super) fn batch_norm(x: &[&Tensor], epsilon: f32) -> Tensor {
         let (scale, shift) = affine[k % channels];
         row.iter().map(move |v| v * scale + shift)
     });
-    Tensor { shape: x.shape.clone(), data: data.collect() }
+    Tensor::new(x.shape.clone(), data.collect::<Vec<_>>())
 }
 
 pub(super) fn softmax(x: &Tensor, axis: usize) -> Tensor {

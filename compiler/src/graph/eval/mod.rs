@@ -82,9 +82,8 @@ fn compute(graph: &Graph, node: &Node, x: &[&Tensor], observe_pre: &mut dyn FnMu
         Op::Concat { axis } => movement::concat(x, *axis, shape),
         Op::Pool(p) => pool::pool(p, x[0], shape),
         Op::GlobalPool(kind) => pool::global(*kind, x[0], shape),
-        Op::Reshape(_) | Op::Identity | Op::Dropout => {
-            Tensor { shape: shape.to_vec(), data: x[0].data.clone() }
-        }
+        Op::Reshape(_) | Op::Identity | Op::Dropout => Tensor::new(shape, x[0].data.clone()),
+        Op::Round(grid) => map(x[0], |v| grid.round(v)),
         Op::Transpose(perm) => movement::transpose(x[0], perm, shape),
         Op::Pad { pads, value } => movement::pad(x[0], pads, *value, shape),
         Op::Resize(r) => movement::resize(r, x[0], shape),
