@@ -5,7 +5,7 @@
 use super::layer::bounds;
 use super::levels;
 use super::writer::{Writer, float, int, text};
-use crate::onnx::proto::data_type;
+use crate::onnx::proto::{AttributeProto, data_type};
 use crate::qgraph::{BlobId, FloatBinary, QNode, QOp};
 use qgraph_runtime::functions::Unary;
 use qgraph_runtime::requant::{dequantize, quantize};
@@ -40,11 +40,11 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
         }
         QOp::Add { b, lo, hi, .. } => {
             let (lo, hi) = bounds(w, y, *lo, *hi);
-            clamped(w, name, if *b < 0.0 { "Sub" } else { "Add" }, &operands, [lo, hi], &value);
+            clamped(w, name, if *b < 0.0 { "Sub" } else { "Add" }, &operands, vec![], [lo, hi], &value);
         }
         QOp::Mul { lo, hi, .. } => {
             let (lo, hi) = bounds(w, y, *lo, *hi);
-            clamped(w, name, "Mul", &operands, [lo, hi], &value);
+            clamped(w, name, "Mul", &operands, vec![], [lo, hi], &value);
         }
         QOp::Binary { op, lo, hi } => {
             let op = match op {
@@ -53,7 +53,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
                 FloatBinary::Mul => "Mul",
                 FloatBinary::Div => "Div",
             };
-            clamped(w, name, op, &operands, [*lo, *hi], &value);
+            clamped(w, name, op, &operands, vec![], [*lo, *hi], &value);
         }
         QOp::Table(blob) => return table(w, node, *blob),
         QOp::Unary(f) => unary(w, name, operands[0], *f, &value),
@@ -76,12 +76,20 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
 }
 
 /// `op`, then a clamp if there is one.
-fn clamped(w: &mut Writer<'_>, node: &str, op: &str, operands: &[&str], [lo, hi]: [f32; 2], output: &str) {
+fn clamped(
+    w: &mut Writer<'_>,
+    node: &str,
+    op: &str,
+    operands: &[&str],
+    attributes: Vec<AttributeProto>,
+    [lo, hi]: [f32; 2],
+    output: &str,
+) {
     if lo == f32::NEG_INFINITY && hi == f32::INFINITY {
-        return w.named(node, op, operands, output, vec![]);
+        return w.named(node, op, operands, output, attributes);
     }
     let sum = w.fresh(&format!("{output}/sum"));
-    w.named(node, op, operands, &sum, vec![]);
+    w.named(node, op, operands, &sum, attributes);
     clamp(w, node, &sum, lo, hi, output);
 }
 
@@ -143,13 +151,8 @@ fn affine(
     ];
     let (operand, output) = (w.real(node.inputs[0]), graph.value(node.output).name.clone());
     let operands = [&operand[..], &parameters[0], &parameters[1], &parameters[2], &parameters[3]];
-    let [lo, hi] = bounds_real;
-    let open = lo == f32::NEG_INFINITY && hi == f32::INFINITY;
-    let sum = if open { output.clone() } else { w.fresh(&format!("{output}/sum")) };
-    w.named(&node.name, "BatchNormalization", &operands, &sum, vec![float("epsilon", 0.0)]);
-    if !open {
-        clamp(w, &node.name, &sum, lo, hi, &output);
-    }
+    let epsilon = vec![float("epsilon", 0.0)];
+    clamped(w, &node.name, "BatchNormalization", &operands, epsilon, bounds_real, &output);
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 
 use super::event::{Event, left, made};
 use super::rewrite::{bypass, is_weighted, read_only_by, shown, sweep};
-use crate::graph::{Binary, Epilogue, GlobalPool, Graph, Grid, Interpolation, Op, PoolKind, ValueId};
+use crate::graph::{Binary, Epilogue, Graph, Grid, Op, ValueId};
 
 pub(super) const PASS: &str = "round";
 
@@ -51,25 +51,9 @@ fn on_grid(graph: &Graph, v: ValueId, grid: Grid) -> bool {
     let node = &graph.nodes[k];
     match &node.op {
         Op::Round(own) => *own == grid,
-        Op::Pool(p) => p.kind == PoolKind::Max && on_grid(graph, node.inputs[0], grid),
-        Op::GlobalPool(p) => *p == GlobalPool::Max && on_grid(graph, node.inputs[0], grid),
-        Op::Resize(r) => {
-            matches!(r.interpolation, Interpolation::Nearest(_)) && on_grid(graph, node.inputs[0], grid)
-        }
-        Op::Pad { value, .. } => grid.round(*value) == *value && on_grid(graph, node.inputs[0], grid),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Identity | Op::Dropout => {
-            on_grid(graph, node.inputs[0], grid)
-        }
         Op::Concat { .. } => node.inputs.iter().all(|&v| on_grid(graph, v, grid)),
-        Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::Dense(_)
-        | Op::BatchNorm { .. }
-        | Op::Unary(_)
-        | Op::PRelu
-        | Op::Binary(_)
-        | Op::Softmax { .. }
-        | Op::Lrn { .. } => false,
+        Op::Pad { value, .. } if grid.round(*value) != *value => false,
+        op => op.copies() && on_grid(graph, node.inputs[0], grid),
     }
 }
 

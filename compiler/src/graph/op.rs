@@ -256,4 +256,31 @@ impl Op {
             | Op::Round(_) => None,
         }
     }
+
+    /// True if the result holds elements of the first operand, unchanged; those of a pad's border have its value. (A concatenation does too, of
+    /// several.)
+    pub fn copies(&self) -> bool {
+        match self {
+            Op::Pool(p) => p.kind == PoolKind::Max,
+            Op::GlobalPool(p) => *p == GlobalPool::Max,
+            Op::Resize(r) => matches!(r.interpolation, Interpolation::Nearest(_)),
+            Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Pad { .. }
+            | Op::Slice(_)
+            | Op::Identity
+            | Op::Dropout => true,
+            Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::Dense(_)
+            | Op::BatchNorm { .. }
+            | Op::Unary(_)
+            | Op::PRelu
+            | Op::Binary(_)
+            | Op::Concat { .. }
+            | Op::Softmax { .. }
+            | Op::Lrn { .. }
+            | Op::Round(_) => false,
+        }
+    }
 }

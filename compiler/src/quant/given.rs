@@ -6,7 +6,7 @@
 //! where no node makes it: between two grids, and of values that are computed in float.
 
 use super::decide::{Clamp, Decisions, Run, merge_clamps, no_integer_form};
-use super::ranges::{Grid, Scales, copies, operands};
+use super::ranges::{Grid, Scales, operands};
 use super::weights::given;
 use crate::graph::{GlobalPool, Graph, Node, Op, PoolKind, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -139,7 +139,7 @@ impl<'a> Reading<'a> {
             return Err(format!("the model gives it '{}' in float", self.graph.value(*v).name));
         }
         let wanted = self.wanted(out);
-        if copies(node) {
+        if node.op.copies() {
             let grid = self.grid(node.inputs[0]);
             return match (&node.op, grid) {
                 (Op::Pad { value, .. }, Some(grid)) if grid.round(*value) != *value => {

@@ -13,7 +13,7 @@ use super::options::Activations;
 use crate::calib::{Profile, Range};
 use crate::error::{Error, Problem, Result, Stage};
 pub(super) use crate::graph::Grid;
-use crate::graph::{GlobalPool, Graph, Interpolation, Node, Op, PoolKind, Unary, ValueId};
+use crate::graph::{Graph, Node, Op, Unary, ValueId};
 use crate::qgraph::QType;
 use qgraph_runtime::requant::MULTIPLIER_RANGE;
 use std::collections::{HashMap, HashSet};
@@ -130,7 +130,7 @@ impl Scales {
         let mut rescaled = HashSet::new();
         let integer = |k: &usize| decisions.run[*k] == Run::Integer;
         for k in (0..graph.nodes.len()).filter(integer) {
-            if copies(&graph.nodes[k]) {
+            if graph.nodes[k].op.copies() {
                 classes.join(graph.nodes[k].inputs[0], graph.nodes[k].output);
             }
         }
@@ -155,7 +155,7 @@ impl Scales {
         // What a move gives has the range of what it takes: a profile need not know it.
         let mut moved = vec![false; graph.values.len()];
         for node in (0..graph.nodes.len()).filter(integer).map(|k| &graph.nodes[k]) {
-            moved[node.output.0 as usize] = copies(node) || matches!(node.op, Op::Concat { .. });
+            moved[node.output.0 as usize] = node.op.copies() || matches!(node.op, Op::Concat { .. });
         }
         let mut ranges: HashMap<usize, Range> = HashMap::new();
         for v in (0..graph.values.len() as u32).map(ValueId).filter(|v| needed[v.0 as usize]) {
@@ -334,29 +334,6 @@ pub(super) fn operands(graph: &Graph, node: &Node) -> Vec<ValueId> {
         | Op::Identity
         | Op::Dropout
         | Op::Round(_) => node.inputs.clone(),
-    }
-}
-
-/// True if the result holds elements of the first operand, unchanged. (A concatenation does too, of several.)
-pub(super) fn copies(node: &Node) -> bool {
-    match &node.op {
-        Op::Pool(p) => p.kind == PoolKind::Max,
-        Op::GlobalPool(p) => *p == GlobalPool::Max,
-        Op::Resize(r) => matches!(r.interpolation, Interpolation::Nearest(_)),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Pad { .. } | Op::Slice(_) | Op::Identity | Op::Dropout => {
-            true
-        }
-        Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::Dense(_)
-        | Op::BatchNorm { .. }
-        | Op::Unary(_)
-        | Op::PRelu
-        | Op::Binary(_)
-        | Op::Concat { .. }
-        | Op::Softmax { .. }
-        | Op::Lrn { .. }
-        | Op::Round(_) => false,
     }
 }
 
