@@ -81,8 +81,8 @@ impl Lower<'_> {
         let mut tile = |pixels: usize, blocks: usize| {
             self.costs.of(&spec(pixels, (blocks * BLOCK).min(shape.co), Ahead::NONE), far)
         };
-        // Small weights stay in the first caches while pixels pass; large ones are walked once per panel.
-        let weights_first = blocks * block_bytes > target.core.l2 / 2;
+        let maps = [x.image(), y.image()].map(|bytes| bytes / shape.groups);
+        let weights_first = all.weights_first(&target, blocks * block_bytes, maps);
         let ways = all.ways(&target, weights_first, &mut tile);
         let key = all.key(layer, &k);
         let choice = match self.choices.layers.get(&key) {
