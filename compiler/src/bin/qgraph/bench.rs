@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Who runs it [default: jit where this CPU can]
     #[arg(long, value_enum)]
     engine: Option<EngineArg>,
-    /// Show what every layer takes, on one thread
+    /// Show what every layer takes on one thread, or on all that share an image
     #[arg(long)]
     profile: bool,
     /// Meanwhile name the kernels for `perf report`, in /tmp/perf-PID.map
@@ -131,6 +131,8 @@ pub(crate) fn main(args: &Args) -> Done {
         let message = "only machine code is timed: leave it out, or use --engine jit";
         return Err(Error::new(Stage::Run, "--tune", message));
     }
+    // Threads that do not have images of their own share each.
+    let sharing = if batch < threads { threads } else { 1 };
     let mut tuning = Tuning::new(args.tune, &args.tuning, &target)?;
     let mut rows = Vec::new();
     for mode in modes {
@@ -142,14 +144,14 @@ pub(crate) fn main(args: &Args) -> Done {
             let speed = measure(&graph, engine, &target, &options, threads, args.iters)?;
             let plan = || pipeline::schedule(&graph, &target, &options);
             let dumps = profile::Dumps { perf_map: args.perf_map, jitdump: args.jitdump };
-            let profile = |p: Peak| profile::measure(plan()?, speed.runs, p.clock, dumps);
+            let profile = |p: Peak| profile::measure(plan()?, sharing, speed.runs, p.clock, dumps);
             let profile = peak.filter(|_| args.profile).map(profile).transpose()?;
             Ok((mode, speed, profile))
         });
         rows.push(found.map_err(about(&args.model))?);
     }
     let note = tuning.finish()?;
-    let report = report(args, engine, peak, &rows);
+    let report = report(args, engine, peak, sharing, &rows);
     Ok(if args.json { report } else { note + &report })
 }
 
@@ -256,7 +258,7 @@ pub(crate) fn measure(
 /// A mode, its speed and, if asked for, its steps.
 type Measured = (Mode, Speed, Option<Vec<profile::Row>>);
 
-fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[Measured]) -> String {
+fn report(args: &Args, engine: Engine, peak: Option<Peak>, sharing: usize, rows: &[Measured]) -> String {
     let peak_of = |mode: Mode| peak.map(|p| if mode == Mode::Int8 { p.int8 } else { p.float });
     let percent = |mode: Mode, s: &Speed| {
         Some(100.0 * s.gmac * 1e9 * s.median / (peak_of(mode)? * f64::from(args.threads)))
@@ -289,7 +291,7 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, rows: &[Measured]) ->
     let mut text = String::new();
     for (mode, _, profile) in rows {
         if let Some(steps) = profile {
-            text += &format!("{}\n{}\n", mode.name(), profile::table(steps, peak_of(*mode)));
+            text += &format!("{}\n{}\n", mode.name(), profile::table(steps, peak_of(*mode).map(|p| p * sharing as f64)));
         }
     }
     text += &peak.map_or(String::new(), |p| {

@@ -276,7 +276,7 @@ impl ComparisonArgs {
 fn times([float, int8]: &[Plan; 2]) -> Result<Option<Times>> {
     let Some(peak) = peak::measure(&int8.target) else { return Ok(None) };
     let dumps = Dumps { perf_map: false, jitdump: false };
-    let rows = |plan: &Plan| profile::measure(plan.clone(), TIMED_RUNS, peak.clock, dumps);
+    let rows = |plan: &Plan| profile::measure(plan.clone(), 1, TIMED_RUNS, peak.clock, dumps);
     Ok(Some(Times { peak, float: rows(float)?, int8: rows(int8)? }))
 }
 

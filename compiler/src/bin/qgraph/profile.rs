@@ -4,6 +4,7 @@
 use crate::bench::Buffers;
 use qgraph_compiler::jit::{Jit, Options, time_stamp};
 use qgraph_compiler::plan::{Plan, Work, cost};
+use qgraph_compiler::runner::pool;
 use qgraph_compiler::{Error, Result, Stage};
 use qgraph_runtime::Model;
 use std::sync::Arc;
@@ -64,11 +65,18 @@ const WARM: usize = 3;
 /// Steps of a smaller part of the time are left out where the cost model is judged.
 const OF_NOTE: f64 = 0.005;
 
-/// Measures every step of a plan on one thread, over `runs` runs, on a core of `clock` cycles per second.
-pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, dumps: Dumps) -> Result<Vec<Row>> {
+/// Measures every step of a plan that `threads` threads share, over `runs` runs, on cores of `clock` cycles per second. Waiting for the other
+/// threads belongs to the step that has to.
+pub(crate) fn measure(
+    plan: Plan,
+    threads: usize,
+    runs: usize,
+    clock: f64,
+    dumps: Dumps,
+) -> Result<Vec<Row>> {
     let costs = cost::steps(&plan);
     let plan = Arc::new(plan);
-    let options = Options { profile: true, perf_map: dumps.perf_map, ..Options::default() };
+    let options = Options { profile: true, threads, perf_map: dumps.perf_map, ..Options::default() };
     let jit = Jit::compile(Arc::clone(&plan), &options)?;
     if dumps.jitdump {
         let folder = std::env::temp_dir();
@@ -78,7 +86,8 @@ pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, dumps: Dumps) -> Resu
         })?;
     }
     let mut buffers = Buffers::new(&jit);
-    let mut run = || buffers.run(|inputs, outputs, arena| jit.run(inputs, outputs, arena));
+    let mut pool = pool(threads)?;
+    let mut run = || buffers.run(|inputs, outputs, arena| jit.run_on(&mut pool, inputs, outputs, arena));
     for _ in 0..WARM {
         run()?;
     }
@@ -101,14 +110,14 @@ pub(crate) fn measure(plan: Plan, runs: usize, clock: f64, dumps: Dumps) -> Resu
             Work::Function(call) => vec![call.function.name().to_string()],
         };
         kernels.dedup();
-        let us = cycles[cycles.len() / 2] as f64 / ticks_per_us / plan.batch as f64;
+        let us = cycles[cycles.len() / 2] as f64 / ticks_per_us / (plan.batch * threads) as f64;
         let (cost, images) = (costs[i], plan.images(i));
         Row {
             layer: step.layer.clone(),
             what: step.what,
             kernels,
             us,
-            predicted: 1e6 * cost.cycles / clock / images as f64,
+            predicted: 1e6 * cost.cycles / clock / (images * threads) as f64,
             macs: step.macs / images as u64,
             constants: cost.constants / images,
             activations: (cost.read + cost.written) / images,
