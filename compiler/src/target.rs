@@ -85,6 +85,8 @@ pub struct Core {
     pub l3_wait: u32,
     /// Bytes per cycle from memory.
     pub memory_rate: u32,
+    /// Cycles that each line takes which another core has written, many being under way.
+    pub line_of_others: u32,
 }
 
 /// Four pipes of 256 bits, two of which multiply. Memory as measured on an EPYC of that kind.
@@ -107,6 +109,7 @@ const ZEN4: Core = Core {
     l3_rate: 19,
     l3_wait: 200,
     memory_rate: 7,
+    line_of_others: 20,
 };
 
 /// With 512-bit vectors: each passes pipes and ports in two halves.
@@ -133,6 +136,7 @@ const GOLDEN_COVE_512: Core = Core {
     l3_rate: 8,
     l3_wait: 300,
     memory_rate: 4,
+    line_of_others: 20,
 };
 
 impl Target {

@@ -194,6 +194,27 @@ impl Area<'_> {
         times(each.fold(0, i128::saturating_add), &self.grid).min(self.hull.1 - self.hull.0)
     }
 
+    /// Calls `each` with ranges of bytes, from the first to the one behind the last, that together cover the area, and of what is not touched
+    /// at most gaps of `gap` bytes. Bytes may lie in several.
+    pub(super) fn ranges(&self, gap: i128, each: &mut dyn FnMut(i128, i128)) {
+        if self.accesses.is_empty() {
+            return each(self.hull.0, self.hull.1);
+        }
+        for access in self.accesses {
+            let mut loops: Vec<(i128, i128)> = access.loops.iter().chain(&self.grid).copied().collect();
+            loops.sort_unstable_by_key(|l| l.0.abs());
+            let mut range = (self.at + access.start, self.at + access.end);
+            loops.retain(|&(by, extent)| {
+                let apart = by.abs() > range.1 - range.0 + gap;
+                if !apart {
+                    range = sweep(range, &[(by, extent)], |_| true);
+                }
+                apart
+            });
+            repeat(&loops, range, each);
+        }
+    }
+
     /// Whether two areas have no byte in common.
     pub(super) fn apart(&self, other: &Area) -> bool {
         if self.space != other.space || self.hull.1 <= other.hull.0 || other.hull.1 <= self.hull.0 {
@@ -226,7 +247,9 @@ impl Area<'_> {
         };
         let mut moduli = loops(self);
         moduli.extend(loops(other));
-        moduli.extend(self.accesses.iter().map(|a| (a.start - self.accesses[0].start).abs()));
+        let starts = || self.accesses.iter().map(|a| (a.start - self.accesses[0].start).abs());
+        moduli.extend(starts());
+        moduli.push(starts().fold(0, gcd));
         let grid = self.grid.iter().chain(&other.grid).fold(0, |g, l| gcd(g, l.0));
         moduli.push(grid);
         moduli.sort_unstable();
@@ -269,6 +292,16 @@ impl Area<'_> {
         out.sort_unstable();
         out.dedup();
         Some(out)
+    }
+}
+
+/// Calls `each` with a range at every point of some loops.
+fn repeat(loops: &[(i128, i128)], range: (i128, i128), each: &mut dyn FnMut(i128, i128)) {
+    match loops.split_first() {
+        None => each(range.0, range.1),
+        Some((&(by, extent), rest)) => {
+            (0..extent).for_each(|k| repeat(rest, (range.0 + k * by, range.1 + k * by), each));
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn steps(plan: &Plan) -> Vec<Cost> {
         let (calls, hidden) = match work {
             Work::Kernels(calls) => {
                 let hidden = calls.iter().any(|c| ahead[c.kernel]);
-                (calls.iter().map(|c| call(c, &cycles)).sum(), hidden)
+                (self::calls(calls, &cycles), hidden)
             }
             Work::Function(_) => (FUNCTION * (cost.read + cost.written) as f64, false),
         };
@@ -70,6 +70,16 @@ fn prefetches(body: &[Stmt]) -> bool {
 /// Cycles of a call, given those of every kernel.
 pub(super) fn call(call: &Call, kernels: &[f64]) -> f64 {
     call.grid.iter().fold(kernels[call.kernel], |n, d| n * d.extent as f64)
+}
+
+/// The same of several calls.
+pub(super) fn calls(calls: &[Call], kernels: &[f64]) -> f64 {
+    calls.iter().map(|c| call(c, kernels)).sum()
+}
+
+/// Bytes of weights and tables that some work reads.
+pub(super) fn constants(work: &Work, reach: &[Reach]) -> usize {
+    bytes(work, reach).cost.constants
 }
 
 /// What a step touches.

@@ -6,9 +6,9 @@
 //! - **Who.** The calls of a step are cut along their grids, so that every thread gets about the same number of cycles: a call is cut along
 //!   its first axis, or as many of the next as balance needs, into runs of consecutive points; where calls do not divide, smaller ones
 //!   level out what larger ones left uneven.
-//! - **Which axis.** If the largest call has more bytes of constants than of activations, axes that move through constants (panels of
-//!   output channels) come first: then a core reads its own weights only. Else the others (rows, pixels) come first: then a core mostly
-//!   reads what it has written itself.
+//! - **Which axis.** Axes that move through constants (panels of output channels) come first, so that a core reads its own weights only, or
+//!   the others (rows, pixels), so that it mostly reads what it has written itself: whichever is expected to take the slowest thread less,
+//!   with the lines counted that come from the cache of another core because that wrote them last (`owners`).
 //! - **Only what is proven.** Steps whose calls, and axes whose points, are not proven independent stay whole. So do runtime functions and
 //!   what takes less time than threads need to meet: thread 0 has them.
 //! - **Barriers** stand only before steps of which a part touches what another thread may have written, or writes what it may still
@@ -18,9 +18,12 @@
 
 mod check;
 mod cut;
+mod owners;
 
 use super::area::{Area, Deed, Reach};
 use super::{Plan, Space, Work, cost};
+use owners::Owners;
+use std::iter::{once, repeat_n};
 
 /// Steps of fewer cycles stay on one thread: about what it takes two threads to meet.
 const LEAST: u64 = 4000;
@@ -82,6 +85,7 @@ impl Split {
         }
         let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
         let cycles: Vec<f64> = plan.kernels.iter().map(|k| cost::kernel(k, &plan.target)).collect();
+        let mut owners = Owners::new(plan);
         let mut tasks = vec![Tasks::default(); threads];
         // What each thread has done since the last barrier.
         let mut done: Vec<Deeds> = (0..threads).map(|_| Deeds::default()).collect();
@@ -98,14 +102,19 @@ impl Split {
                 end_head(&mut tasks);
                 done.iter_mut().for_each(|d| *d = Deeds::default());
             }
-            let parts = match &s.work {
-                Work::Kernels(calls) => cut::cut(calls, &reach, &cycles, threads, least as f64)
-                    .into_iter()
-                    .map(Work::Kernels)
-                    .collect(),
-                Work::Function(_) => vec![s.work.clone()],
+            let ways = match &s.work {
+                Work::Kernels(calls) if cost::calls(calls, &cycles) >= least as f64 => {
+                    cut::ways(calls, &reach, &cycles, threads)
+                }
+                Work::Kernels(_) | Work::Function(_) => Vec::new(),
             };
-            let deeds: Vec<Deeds> = parts.iter().map(|work| Deeds::of(work, &reach)).collect();
+            let whole = || once(s.work.clone()).chain(repeat_n(Work::Kernels(Vec::new()), threads - 1));
+            let ways = ways.into_iter().map(|w| w.into_iter().map(Work::Kernels).collect());
+            let ways = ways.map(|parts: Vec<Work>| Way::new(parts, &reach, &cycles, &mut owners));
+            let best = ways.reduce(|a, b| if b.cycles < a.cycles { b } else { a });
+            let Way { parts, deeds, .. } =
+                best.unwrap_or_else(|| Way::new(whole().collect(), &reach, &cycles, &mut owners));
+            deeds.iter().enumerate().for_each(|(t, d)| owners.write(t, &d.written));
             let others = |t: usize| done.iter().enumerate().filter(move |d| d.0 != t).map(|d| d.1);
             if deeds.iter().enumerate().any(|(t, new)| others(t).any(|old| new.meet(old))) {
                 barrier(&mut tasks);
@@ -129,6 +138,32 @@ impl Split {
     /// How often threads wait for each other, with one image.
     pub fn barriers(&self) -> usize {
         self.threads[0].all.iter().filter(|t| **t == Task::Barrier).count()
+    }
+}
+
+/// A way to share a step.
+struct Way<'a> {
+    /// Of each thread.
+    parts: Vec<Work>,
+    deeds: Vec<Deeds<'a>>,
+    /// That the slowest thread is expected to take.
+    cycles: f64,
+}
+
+impl<'a> Way<'a> {
+    fn new(parts: Vec<Work>, reach: &'a [Reach], kernels: &[f64], owners: &mut Owners) -> Self {
+        let core = &owners.plan().target.core;
+        let (line, rate) = (f64::from(core.line_of_others), f64::from(core.l3_rate));
+        let deeds: Vec<Deeds> = parts.iter().map(|work| Deeds::of(work, reach)).collect();
+        let cycles = |(t, work): (usize, &Work)| {
+            let Work::Kernels(calls) = work else { return 0.0 };
+            // What is asked for ahead is planned for a whole step on one core: about half of it still comes in time.
+            let constants = cost::constants(work, reach) as f64 / rate / 2.0;
+            let others = line * owners.lines_of_others(t, &deeds[t].touched) as f64;
+            cost::calls(calls, kernels) + constants + others
+        };
+        let cycles = parts.iter().enumerate().map(cycles).fold(0.0, f64::max);
+        Way { parts, deeds, cycles }
     }
 }
 

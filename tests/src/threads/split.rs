@@ -114,6 +114,26 @@ fn equal_shares_differ_by_one_point_of_the_axis_that_is_cut() {
     assert_eq!(shares(64), [7; 64]);
 }
 
+#[test]
+fn threads_go_on_with_what_they_have_written() {
+    // 8 rows of 8 panels, a block each. The second step reads the blocks of the first where it wrote them, and other constants per panel.
+    // Alone it is cut along panels, so that each thread reads half of the constants.
+    let (first, bytes) = calls(&[vec![(8, false), (8, false)]]);
+    let (mut second, _) = calls(&[vec![(8, false), (8, true)]]);
+    let grids = |plan: &Plan| -> Vec<String> {
+        assert_eq!(verify(plan), vec![]);
+        let text = Split::finer(plan, 2, 0).to_string();
+        text.lines().filter_map(|l| Some(l.split_once("  ")?.1.to_string())).collect()
+    };
+    let alone = plan(vec![Work::Kernels(second.clone())], bytes);
+    assert_eq!(grids(&alone), ["step 0  8×4", "step 0  8×4"]);
+    second[0].args[0] = at(Space::Arena, 0);
+    second[0].args[2] = at(Space::Arena, bytes);
+    second[0].grid.iter_mut().for_each(|d| d.advance[0] = d.advance[2]);
+    let both = plan(vec![Work::Kernels(first), Work::Kernels(second)], 2 * bytes);
+    assert_eq!(grids(&both), ["step 0  4×8", "step 1  4×8", "step 0  4×8", "step 1  4×8"]);
+}
+
 /// A step of rows × panels, then one of the same rows in place, then a function, then another step over all.
 fn network() -> Plan {
     let rows = |x: Ptr, y: usize| {

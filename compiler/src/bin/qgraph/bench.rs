@@ -291,7 +291,11 @@ fn report(args: &Args, engine: Engine, peak: Option<Peak>, sharing: usize, rows:
     let mut text = String::new();
     for (mode, _, profile) in rows {
         if let Some(steps) = profile {
-            text += &format!("{}\n{}\n", mode.name(), profile::table(steps, peak_of(*mode).map(|p| p * sharing as f64)));
+            text += &format!(
+                "{}\n{}\n",
+                mode.name(),
+                profile::table(steps, peak_of(*mode).map(|p| p * sharing as f64))
+            );
         }
     }
     text += &peak.map_or(String::new(), |p| {

@@ -67,13 +67,7 @@ const OF_NOTE: f64 = 0.005;
 
 /// Measures every step of a plan that `threads` threads share, over `runs` runs, on cores of `clock` cycles per second. Waiting for the other
 /// threads belongs to the step that has to.
-pub(crate) fn measure(
-    plan: Plan,
-    threads: usize,
-    runs: usize,
-    clock: f64,
-    dumps: Dumps,
-) -> Result<Vec<Row>> {
+pub(crate) fn measure(plan: Plan, threads: usize, runs: usize, clock: f64, dumps: Dumps) -> Result<Vec<Row>> {
     let costs = cost::steps(&plan);
     let plan = Arc::new(plan);
     let options = Options { profile: true, threads, perf_map: dumps.perf_map, ..Options::default() };

@@ -7,28 +7,36 @@ use crate::plan::{Call, Space};
 /// A coarser cut is taken if its slowest thread is slower by at most one part in so many.
 const CLOSE: f64 = 64.0;
 
-/// The calls of a step, shared among threads if they take `least` cycles. `cycles`: of a call of each kernel.
-pub(super) fn cut(
-    calls: &[Call],
+/// Ways to share the calls of a step among threads, each a list of calls per thread; of ways that are as good the first is likely better. None
+/// if calls are not proven independent. `cycles`: of a call of each kernel.
+pub(super) fn ways(calls: &[Call], reach: &[Reach], cycles: &[f64], threads: usize) -> Vec<Vec<Vec<Call>>> {
+    if !independent(calls, reach) {
+        return Vec::new();
+    }
+    let mut order: Vec<&Call> = calls.iter().collect();
+    order.sort_by(|a, b| cost::call(b, cycles).total_cmp(&cost::call(a, cycles)));
+    let constants_first = order.first().is_some_and(|c| constants_outweigh(c, &reach[c.kernel]));
+    let mut ways = vec![cut(&order, reach, cycles, threads, constants_first)];
+    let other = cut(&order, reach, cycles, threads, !constants_first);
+    if other != ways[0] {
+        ways.push(other);
+    }
+    ways
+}
+
+/// The calls, the longest first, cut evenly.
+fn cut(
+    calls: &[&Call],
     reach: &[Reach],
     cycles: &[f64],
     threads: usize,
-    least: f64,
+    constants_first: bool,
 ) -> Vec<Vec<Call>> {
     let mut parts = vec![Vec::new(); threads];
-    let cost = |call: &Call| cost::call(call, cycles);
-    let total: f64 = calls.iter().map(cost).sum();
-    if total < least || !independent(calls, reach) {
-        parts[0] = calls.to_vec();
-        return parts;
-    }
-    let mut order: Vec<&Call> = calls.iter().collect();
-    order.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
-    let constants_first = constants_outweigh(order[0], &reach[order[0].kernel]);
     let mut load = vec![0.0; threads];
-    for call in order {
+    for call in calls {
         let axes = axes(call, &reach[call.kernel], constants_first);
-        let cost = cost(call);
+        let cost = cost::call(call, cycles);
         let cuts: Vec<Cut> =
             (0..=axes.len()).map(|depth| Cut::new(call, &axes[..depth], cost, &load)).collect();
         let best = cuts.iter().map(Cut::slowest).fold(f64::INFINITY, f64::min);
@@ -69,7 +77,9 @@ fn constants_outweigh(call: &Call, reach: &Reach) -> bool {
 /// The dimensions along which a call may be cut, in the order in which to try: of one kind the grid's own order.
 fn axes(call: &Call, reach: &Reach, constants_first: bool) -> Vec<usize> {
     let constant = |d: usize| {
-        let fixed = |p: &usize| matches!(call.args[*p].space, Space::Weights | Space::Consts);
+        // What is only asked for ahead does not count.
+        let read = |p: usize| reach.area(call, p, Deed::Touched).is_some();
+        let fixed = |p: &usize| matches!(call.args[*p].space, Space::Weights | Space::Consts) && read(*p);
         (0..call.args.len()).filter(fixed).any(|p| call.grid[d].advance[p] != 0)
     };
     let mut axes: Vec<usize> =
