@@ -28,6 +28,16 @@ fn by(bits: u32) -> __m128i {
     _mm_cvtsi32_si128(bits as i32)
 }
 
+/// The same vector. The compiler neither regroups sums across this nor keeps what was loaded before it for a load behind it: kernels that
+/// take all registers would then hold products and inputs of half a tile besides, on the stack.
+#[inline]
+#[target_feature(enable = "avx")]
+fn in_order(mut v: Vector) -> Vector {
+    // SAFETY: no instruction. Without `nomem`, memory may have changed for all that the compiler knows.
+    unsafe { core::arch::asm!("/* {0} */", inout(ymm_reg) v, options(nostack, preserves_flags)) };
+    v
+}
+
 words! { "avx2,fma":
     fn splat(bits: u32) -> Vector { _mm256_set1_epi32(bits as i32) }
     fn dot4(acc: Vector, u: Vector, s: Vector) -> Vector {
@@ -40,7 +50,7 @@ words! { "avx2,fma":
         _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
     }
     fn dot2(acc: Vector, a: Vector, b: Vector) -> Vector {
-        _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
+        in_order(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b)))
     }
     fn add_i32(a: Vector, b: Vector) -> Vector { _mm256_add_epi32(a, b) }
     fn sub_i32(a: Vector, b: Vector) -> Vector { _mm256_sub_epi32(a, b) }
