@@ -23,6 +23,10 @@
 //! // In expression position: a model, ready to run.
 //! let model = quantized_model!("../examples/embedded/digits.qgraph");
 //! assert_eq!(model.output(0).shape, [1, 10]);
+//!
+//! // The best instruction set of the CPU is used, or another one on request, if the CPU has it.
+//! let plain = Digits::TARGETS.into_iter().find(|t| t.name() == "portable").and_then(Digits::on);
+//! # assert!(plain.is_some());
 //! # Ok(())
 //! # }
 //! ```

@@ -70,13 +70,13 @@ fn a_type_gives_the_engines_bits_on_every_instruction_set() {
     let preprocess = graph().preprocess.expect("stored with the model");
     let images: Vec<Vec<f32>> = digits.iter().map(|d| preprocess.tensor(d, 1)).collect();
     assert_eq!((Digits::INPUTS[0].shape, Digits::OUTPUTS[0].shape), (&[1, 1, 16, 16][..], &[1, 10][..]));
-    for target in __qgraph_Digits::Target::ALL {
+    for target in Digits::TARGETS {
         match Digits::on(target) {
             Some(model) => assert_eq!(scores(&model, &images), expected, "{target:?}"),
-            None => println!("skipped: this CPU has no {target:?}"),
+            None => println!("skipped: this CPU has no {}", target.name()),
         }
     }
-    for target in __qgraph_Machine::Target::ALL {
+    for target in Machine::TARGETS {
         match Machine::on(target) {
             Some(model) => assert_eq!(scores(&model, &images), expected, "{target:?} as assembly"),
             None => println!("skipped: this CPU has no {target:?}"),

@@ -110,6 +110,7 @@ fn target(plans: &[Plan]) -> TokenStream {
         Isa::AvxVnni => quote!(runtime::cpu::avx_vnni()),
         Isa::Avx512Vnni => quote!(runtime::cpu::avx512_vnni()),
     });
+    let texts = plans.iter().map(|p| p.target.name);
     let count = number(plans.len());
     quote! {
         /// An instruction set.
@@ -121,6 +122,13 @@ fn target(plans: &[Plan]) -> TokenStream {
         impl Target {
             /// All of this file, best last.
             pub const ALL: [Target; #count] = [#(Target::#names),*];
+
+            /// As the compiler calls it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    #(Target::#names => #texts,)*
+                }
+            }
 
             /// Whether this CPU and operating system can run it.
             pub fn runs_here(self) -> bool {
@@ -237,6 +245,7 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
     let first = &plans[0];
     let arena = number(plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0));
     let batch = number(first.batch);
+    let targets = number(plans.len());
     let (inputs, outputs) = (number(first.inputs.len()), number(first.outputs.len()));
     let (input, output) = (descriptions(&first.inputs), descriptions(&first.outputs));
     let (generics, constructors) = match options.weights {
@@ -295,6 +304,8 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
         impl #generics #name #generics {
             /// Images per run.
             pub const BATCH: usize = #batch;
+            /// The instruction sets that it has code for, best last: [`on`](Self::on) takes one of them.
+            pub const TARGETS: [Target; #targets] = Target::ALL;
             /// Bytes of memory that a run needs, from a multiple of 64.
             pub const ARENA_BYTES: usize = #arena;
             /// Its inputs.
