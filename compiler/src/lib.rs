@@ -9,6 +9,7 @@
 //! | [`fuse`] | graph → fused graph, with a report |
 //! | [`calib`] | fused graph and samples → [`calib::Profile`] |
 //! | [`quant`] | fused graph and profile → [`qgraph::QGraph`] ⇔ `.qgraph` |
+//! | [`fallback`] | the same within a limit of accuracy, measured on images |
 //! | [`export`] | integer graph → ONNX |
 //! | [`lower`] | integer graph → [`plan::Plan`] of [`kernel`]s |
 //! | [`jit`] | plan → machine code; [`plan::interp`] runs it anywhere |
@@ -30,6 +31,7 @@ pub mod data;
 pub mod draw;
 pub mod error;
 pub mod export;
+pub mod fallback;
 mod few;
 pub mod fuse;
 pub mod graph;

@@ -33,8 +33,10 @@ use crate::target::Target;
 use std::path::Path;
 use std::sync::Arc;
 
-// A model that is quantized already goes from fused to integer graph by the first; the second gives the content of an ONNX file.
-pub use crate::{export::onnx as export, quant::quantize_given};
+// The content of an ONNX file; from fused to integer graph within a limit of accuracy, without ranges, and from a model that is quantized already.
+pub use crate::{
+    export::onnx as export, fallback::quantize_within, quant::quantize_dynamic, quant::quantize_given,
+};
 
 /// model.onnx → graph.
 pub fn import(path: &Path, options: &onnx::Options) -> Result<Graph> {

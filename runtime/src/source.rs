@@ -1,13 +1,14 @@
 //! The source of this crate, for compilers that put it into what they generate.
 
 /// Every file that is not a test: its module's path (`""` for the crate, `functions/lrn` for a submodule), and its text.
-pub const FILES: [(&str, &str); 20] = [
+pub const FILES: [(&str, &str); 21] = [
     ("", include_str!("lib.rs")),
     ("blob", include_str!("blob.rs")),
     ("cpu", include_str!("cpu.rs")),
     ("functions", include_str!("functions/mod.rs")),
     ("functions/lookup", include_str!("functions/lookup.rs")),
     ("functions/lrn", include_str!("functions/lrn.rs")),
+    ("functions/peak", include_str!("functions/peak.rs")),
     ("functions/resize", include_str!("functions/resize.rs")),
     ("functions/softmax", include_str!("functions/softmax.rs")),
     ("functions/unary", include_str!("functions/unary.rs")),

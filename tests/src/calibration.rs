@@ -4,6 +4,7 @@ use crate::support::{data_dir, workspace_root};
 use qgraph_compiler::calib::{Collector, Mode, Options, Profile, Range, entropy_threshold};
 use qgraph_compiler::graph::{Graph, Tensor};
 use qgraph_compiler::{onnx, pipeline};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// What MXNet's own operator gave on seeded histograms. The minimum is flat and MXNet sums in f32: a threshold conforms if it is the same or
@@ -77,6 +78,38 @@ fn profiles_do_not_depend_on_threads_and_order() {
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), 4, "modes differ");
+}
+
+/// SHA-256 of what calibration found; not of the graph it belongs to, nor of how often it ran.
+fn digest(profile: &Profile) -> String {
+    let text = format!("{:?} {:?} {:?}", profile.ranges, profile.headroom, profile.means);
+    Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn profiles_do_not_depend_on_how_samples_are_batched() {
+    let bytes = std::fs::read(workspace_root().join("compiler/demo/digits.onnx")).expect("the demo network");
+    let records = std::fs::read(workspace_root().join("compiler/demo/digits_calib.bin")).expect("digits");
+    let digits: Vec<f32> = records
+        .chunks_exact(257)
+        .take(48)
+        .flat_map(|r| r[1..].iter().map(|&p| f32::from(p) / 255.0))
+        .collect();
+    let digest = |batch: usize, threads: usize, mode: Mode<'_>| {
+        let shapes = vec![("x".to_string(), vec![batch, 1, 16, 16])];
+        let imported = onnx::import_bytes(&bytes, &onnx::Options { shapes }).expect("it imports");
+        let fused = pipeline::fuse(&imported).expect("it fuses").0;
+        let mut samples =
+            digits.chunks_exact(256 * batch).map(|x| Ok(vec![Tensor::new([batch, 1, 16, 16], x)]));
+        let options = Options::new(mode).threads(threads);
+        digest(&pipeline::calibrate(&fused, &mut samples, options).expect("calibrates"))
+    };
+    for mode in [|| Mode::Mse, || Mode::Entropy, || Mode::Naive] {
+        let one = digest(1, 1, mode());
+        for (batch, threads) in [(1, 2), (2, 1), (4, 2), (48, 1)] {
+            assert_eq!(one, digest(batch, threads, mode()), "{batch} a batch, {threads} threads");
+        }
+    }
 }
 
 /// The example of [`Collector`]: the mean of the samples' extremes.

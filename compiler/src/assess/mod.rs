@@ -34,7 +34,7 @@ pub struct Layer {
     /// What was measured of the value. Nothing ([`Meter::count`]) if the float graph has no such value.
     pub meter: Meter,
     /// `quantize --exclude` knows it by its name, and would take work from integers to float.
-    excludable: bool,
+    pub excludable: bool,
     /// The value of the float graph that this one stands for.
     exact: String,
     /// Layers whose values it reads.

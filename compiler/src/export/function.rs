@@ -69,6 +69,14 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
                 vec![int("size", *size), float("alpha", *alpha), float("beta", *beta), float("bias", *bias)];
             w.named(name, "LRN", &operands, &value, attributes);
         }
+        QOp::Peak => {
+            let [abs, most] = ["abs", "most"].map(|part| w.fresh(&format!("{value}/{part}")));
+            w.helper(&format!("{name}/abs"), "Abs", &operands, &abs);
+            let axes = w.ints(&format!("{name}/axes"), &[1, 2, 3]);
+            w.helper(&format!("{name}/most"), "ReduceMax", &[&abs, &axes], &most);
+            let least = w.floats(&format!("{name}/least"), &[], &[2f32.powi(-100)]);
+            w.named(name, "Max", &[&most, &least], &value, vec![]);
+        }
         _ => return Err("is not a function of elements; this is a bug".into()),
     }
     w.finish(y);

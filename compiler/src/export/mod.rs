@@ -51,7 +51,8 @@ fn node(w: &mut Writer<'_>, k: usize) -> std::result::Result<(), String> {
         | QOp::Unary(_)
         | QOp::PRelu(_)
         | QOp::Softmax { .. }
-        | QOp::Lrn { .. } => function::write(w, node)?,
+        | QOp::Lrn { .. }
+        | QOp::Peak => function::write(w, node)?,
         QOp::MaxPool(_)
         | QOp::AvgPool { .. }
         | QOp::Concat { .. }

@@ -30,7 +30,7 @@ pub(super) fn tail(graph: &QGraph, batch: usize, view: impl Fn(&QNode) -> bool) 
         QOp::Table(_) | QOp::Unary(_) | QOp::PRelu(_) | QOp::MaxPool(_) | QOp::Concat { .. } => false,
         QOp::Slice(_) | QOp::Pad { .. } | QOp::Transpose(_) | QOp::DepthToSpace { .. } => false,
         QOp::ResizeNearest { .. } | QOp::ResizeLinear { .. } | QOp::Softmax { .. } => false,
-        QOp::Lrn { .. } | QOp::Constant(_) => false,
+        QOp::Lrn { .. } | QOp::Peak | QOp::Constant(_) => false,
     };
     let suffix = graph.nodes.iter().rev().take_while(|n| one_image(n) && fits(n)).count();
     // Only a convolution gains; what comes before the first one stays with its image.

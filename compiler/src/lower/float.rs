@@ -1,4 +1,4 @@
-//! Operators that run as runtime functions: in f32 elementary functions, softmax, LRN, bilinear resize; in u8 a table for each channel.
+//! Operators that run as runtime functions: in f32 elementary functions, softmax, LRN, magnitudes, bilinear resize; in u8 a table for each channel.
 
 use super::draft::Place;
 use super::layout::{Dim, Layout, canonical};
@@ -95,6 +95,18 @@ impl Lower<'_> {
             let args =
                 vec![x.first().plus(image * x.layout.image()), y.first().plus(image * y.layout.image())];
             self.draft.function(&node.name, "lrn", function.clone(), args);
+        }
+    }
+
+    pub(super) fn peak(&mut self, node: &QNode) {
+        let (x, y) = (self.place(node.inputs[0]).clone(), self.place(node.output).clone());
+        let [n, channels, h, w] = [0, 1, 2, 3].map(|k| x.layout.shape[k]);
+        let function =
+            Function::Peak { outer: [h, w], src_outer: [x.layout.row(), x.layout.pixel()], channels };
+        for image in 0..n {
+            let args =
+                vec![x.first().plus(image * x.layout.image()), y.first().plus(image * y.layout.image())];
+            self.draft.function(&node.name, "peak", function.clone(), args);
         }
     }
 

@@ -226,7 +226,7 @@ impl Analysis<'_> {
                 | QOp::Concat { .. } => &[],
                 QOp::Slice(_) | QOp::Pad { .. } | QOp::Transpose(_) | QOp::Reshape | QOp::Constant(_) => &[],
                 QOp::DepthToSpace { .. } | QOp::ResizeNearest { .. } | QOp::ResizeLinear { .. } => &[],
-                QOp::Softmax { .. } | QOp::Lrn { .. } => &[],
+                QOp::Softmax { .. } | QOp::Lrn { .. } | QOp::Peak => &[],
             };
             if self.sharing.parent[y].is_some() || self.sharing.sliced[y] {
                 continue;

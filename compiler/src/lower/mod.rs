@@ -224,6 +224,7 @@ impl Lower<'_> {
             QOp::ResizeLinear { rows, cols } => self.resize_linear(node, rows, cols),
             QOp::Softmax { axis } => self.softmax(node, *axis),
             QOp::Lrn { size, alpha, beta, bias } => self.lrn(node, *size, *alpha, *beta, *bias),
+            QOp::Peak => self.peak(node),
             QOp::Constant(blob) => self.constant(node, *blob),
         }
         Ok(())

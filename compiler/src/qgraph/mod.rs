@@ -366,6 +366,8 @@ pub enum QOp {
         /// Added to the sum.
         bias: f32,
     },
+    /// f32 `[N,C,H,W]` → f32 `[N,1,1,1]`: the largest |x| of each image, at least 2^-100; NaN is passed over.
+    Peak,
     /// No inputs: the blob, dense row-major in the output's shape and type (u8 or f32).
     Constant(BlobId),
 }

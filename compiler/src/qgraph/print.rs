@@ -128,7 +128,7 @@ impl Display for Op<'_> {
             }
             QOp::Quantize | QOp::Dequantize | QOp::Unary(_) | QOp::MaxPool(_) | QOp::Concat { .. } => Ok(()),
             QOp::Transpose(_) | QOp::Reshape | QOp::ResizeNearest { .. } | QOp::ResizeLinear { .. } => Ok(()),
-            QOp::Softmax { .. } => Ok(()),
+            QOp::Softmax { .. } | QOp::Peak => Ok(()),
         }
     }
 }
@@ -170,6 +170,7 @@ impl QOp {
             QOp::ResizeLinear { rows, cols } => format!("resize_linear {}x{}", rows.len(), cols.len()),
             QOp::Softmax { axis } => format!("softmax axis {axis}"),
             QOp::Lrn { .. } => "lrn".into(),
+            QOp::Peak => "peak".into(),
             QOp::Constant(_) => "constant".into(),
         }
     }

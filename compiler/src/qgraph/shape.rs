@@ -120,6 +120,7 @@ pub fn infer(op: &QOp, inputs: &[&[usize]], declared: &[usize], blobs: &[Blob]) 
         | QOp::PRelu(_)
         | QOp::Softmax { .. }
         | QOp::Lrn { .. } => Ok(operand(0)?.to_vec()),
+        QOp::Peak => Ok(vec![image(operand(0)?)?[0], 1, 1, 1]),
         QOp::Add { .. } | QOp::Mul { .. } | QOp::Binary { .. } => broadcast(operand(0)?, operand(1)?),
         QOp::Conv(conv) => convolution(conv, operand(0)?, blobs),
         QOp::MaxPool(window) | QOp::AvgPool { window, .. } => pool(window, operand(0)?, declared),

@@ -9,35 +9,36 @@ use super::decide::Run;
 use super::elementwise::{finite_clip, table, tables};
 use super::emit::{Emit, IMAGE};
 use super::equalize::Multiples;
+use super::ranges::Grid;
 use super::transposed::{self, Phases};
-use super::weights::{self, pack};
+use super::weights::{self, Channels, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
-use crate::qgraph::{Arithmetic, QConv, QOp, QType, QValueId, Residual, Window};
+use crate::qgraph::{Arithmetic, BlobId, QConv, QOp, QType, QValueId, Residual, Window};
 use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
 
 /// An ordinary convolution, ready to be given an arithmetic.
-struct Layer<'a> {
+pub(super) struct Layer<'a> {
     /// Index of the float node.
-    node: usize,
+    pub(super) node: usize,
     /// `[N, C, H, W]`.
-    x: QValueId,
+    pub(super) x: QValueId,
     /// Grid of x is that of this float value.
-    x_value: ValueId,
+    pub(super) x_value: ValueId,
     /// `[M, C/groups, kh, kw]`.
-    weight: &'a [f32],
-    bias: &'a [f32],
-    window: Window,
-    groups: usize,
-    residual: Option<ValueId>,
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) window: Window,
+    pub(super) groups: usize,
+    pub(super) residual: Option<ValueId>,
     /// Result of the convolution: `[N, M, H', W']`.
-    shape: [usize; 4],
+    pub(super) shape: [usize; 4],
     activation: Option<Unary>,
     finish: Finish,
 }
 
 /// How the result of the convolution becomes the node's output.
-enum Finish {
+pub(super) enum Finish {
     /// It is the output.
     None,
     /// Same elements, other shape.
@@ -190,21 +191,57 @@ fn image(shape: &[usize]) -> Result<[usize; 4], String> {
 }
 
 impl Layer<'_> {
-    fn emit(self, e: &mut Emit<'_>) -> Result<(), String> {
-        let output = e.decisions.output(e.graph, self.node);
-        let name = e.graph.value(output).name.clone();
-        let node_name = e.graph.nodes[self.node].name.clone();
-        let suffix = match self.finish {
-            Finish::None => "",
-            Finish::Reshape => IMAGE,
-            Finish::Phases { .. } => "/phases",
-        };
+    /// What follows the sum: a clamp, and an activation that is none.
+    pub(super) fn activation(&self, e: &Emit<'_>) -> ([f32; 2], Option<Unary>) {
         let merged = e.decisions.clamp[self.node].map(|c| (c.lo, c.hi));
         let clamp = merged.or(self.activation.and_then(Unary::as_clamp));
         let (lo, hi) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-        let function = self.activation.filter(|f| f.as_clamp().is_none());
+        ([lo, hi], self.activation.filter(|f| f.as_clamp().is_none()))
+    }
+
+    /// The value that the last node before [`Layer::finish`] gives.
+    pub(super) fn result(&self, e: &mut Emit<'_>, output: ValueId, grid: Option<Grid>) -> QValueId {
+        let suffix = match self.finish {
+            Finish::None => return e.define(output, grid),
+            Finish::Reshape => IMAGE,
+            Finish::Phases { .. } => "/phases",
+        };
+        let name = format!("{}{suffix}", e.graph.value(output).name);
+        e.value(&name, &self.shape, grid.map_or(QType::F32, Grid::ty))
+    }
+
+    /// Makes the output of that value, if it is not the same.
+    pub(super) fn finish(&self, e: &mut Emit<'_>, output: ValueId, result: QValueId, grid: Option<Grid>) {
+        let op = match self.finish {
+            Finish::None => return,
+            Finish::Reshape => QOp::Reshape,
+            Finish::Phases { block, crop } => QOp::DepthToSpace { block, crop },
+        };
+        let id = e.define(output, grid);
+        let name = format!("{}/out", e.graph.nodes[self.node].name);
+        e.helper(&name, op, &[result], id);
+    }
+
+    /// Weights, biases and scales in the file.
+    pub(super) fn blobs(&self, e: &mut Emit<'_>, shape: &WeightShape, q: &Channels) -> [BlobId; 3] {
+        let name = &e.graph.nodes[self.node].name;
+        let outputs = [self.bias.len()];
+        [
+            e.builder.add_blob_i8(&format!("{name}/weight"), &shape.dims(), &pack(shape, &q.weight)),
+            e.builder.add_blob_i32(&format!("{name}/bias"), &outputs, &q.bias),
+            e.builder.add_blob_f32(&format!("{name}/scale"), &outputs, &q.scale),
+        ]
+    }
+
+    fn emit(self, e: &mut Emit<'_>) -> Result<(), String> {
+        if e.decisions.run[self.node] == Run::Dynamic {
+            return self.dynamic(e);
+        }
+        let output = e.decisions.output(e.graph, self.node);
+        let name = e.graph.value(output).name.clone();
+        let node_name = e.graph.nodes[self.node].name.clone();
+        let ([lo, hi], function) = self.activation(e);
         let grid = e.grid(self.node)?;
-        let ty = grid.map_or(QType::F32, |g| g.ty());
         // The convolution's own grid, if it gives u8: with a table behind it, that of the value before.
         let sum_grid = match (grid, function) {
             (Some(_), Some(_)) => Some(e.scales.before_activation(output)?),
@@ -217,11 +254,7 @@ impl Layer<'_> {
             inputs.push(e.view(q, &self.shape, &format!("{node_name}/residual")));
         }
         let op = self.operation(e, sum_grid, lo, hi)?;
-        // Between convolution and output stand: {name}/pre (in the shape of the sum), then {name}{suffix}.
-        let make = |e: &mut Emit<'_>, last: bool, label: &str, ty: QType| {
-            if last { e.define(output, grid) } else { e.value(label, &self.shape, ty) }
-        };
-        let plain = matches!(self.finish, Finish::None);
+        // Between convolution and output stand: {name}/pre (in the shape of the sum), then what is finished.
         let multiples = e.scales.multiples(output);
         let mut result = match function {
             Some(_) => {
@@ -232,12 +265,12 @@ impl Layer<'_> {
                 }
                 sum
             }
-            None => make(e, plain, &format!("{name}{suffix}"), ty),
+            None => self.result(e, output, grid),
         };
         e.main(self.node, op, &inputs, result);
         if let Some(f) = function {
             let from = result;
-            result = make(e, plain, &format!("{name}{suffix}"), ty);
+            result = self.result(e, output, grid);
             let op = match (sum_grid, grid) {
                 (Some(from), Some(to)) => {
                     let name = format!("{node_name}/table");
@@ -258,17 +291,7 @@ impl Layer<'_> {
                 node.float_reason = Some("output: the activation of a layer that gives float".into());
             }
         }
-        match self.finish {
-            Finish::None => {}
-            Finish::Reshape => {
-                let id = e.define(output, grid);
-                e.helper(&format!("{node_name}/out"), QOp::Reshape, &[result], id);
-            }
-            Finish::Phases { block, crop } => {
-                let id = e.define(output, grid);
-                e.helper(&format!("{node_name}/out"), QOp::DepthToSpace { block, crop }, &[result], id);
-            }
-        }
+        self.finish(e, output, result, grid);
         Ok(())
     }
 
@@ -298,13 +321,7 @@ impl Layer<'_> {
     }
 
     /// The convolution in the arithmetic that the node runs in.
-    fn operation(
-        &self,
-        e: &mut Emit<'_>,
-        to: Option<super::ranges::Grid>,
-        lo: f32,
-        hi: f32,
-    ) -> Result<QOp, String> {
+    fn operation(&self, e: &mut Emit<'_>, to: Option<Grid>, lo: f32, hi: f32) -> Result<QOp, String> {
         let name = e.graph.nodes[self.node].name.clone();
         let channels = e.builder.value(self.x).shape[1];
         let outputs = self.bias.len();
@@ -320,10 +337,8 @@ impl Layer<'_> {
                     weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?
                 }
             };
-            weight =
-                e.builder.add_blob_i8(&format!("{name}/weight"), &shape.dims(), &pack(&shape, &q.weight));
-            bias = e.builder.add_blob_i32(&format!("{name}/bias"), &[outputs], &q.bias);
-            let scale = e.builder.add_blob_f32(&format!("{name}/scale"), &[outputs], &q.scale);
+            let scale;
+            [weight, bias, scale] = self.blobs(e, &shape, &q);
             arithmetic = match to {
                 Some(to) => {
                     let residual = match self.residual {

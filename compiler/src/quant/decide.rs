@@ -10,6 +10,7 @@ use crate::graph::{Binary, GlobalPool, Graph, Interpolation, Node, Op, PoolKind,
 /// Why a node that could run in integers does not.
 const OUTPUT: &str = "output: leads only to outputs, which are float";
 const BETWEEN: &str = "feeds only layers that run in float";
+const DYNAMIC: &str = "stands between layers whose ranges are found at run time";
 
 /// How a node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) enum Run {
     Integer,
     /// u8 in, f32 out, without rounding to eight bits.
     IntegerToFloat,
+    /// f32 in, f32 out; integers inside, on a grid that is found at run time.
+    Dynamic,
     /// f32 in, f32 out. In an otherwise integer network with the reason.
     Float(Option<String>),
     /// Not at all: dead, or a clamp merged into its producer.
@@ -66,6 +69,16 @@ impl Decisions {
         })
     }
 
+    /// Layers with weights in integers whose grids are found at run time, everything else in float.
+    pub(super) fn dynamic(graph: &Graph, excluded: &[Option<String>]) -> Self {
+        Self::decide(graph, merge_clamps(graph, excluded), |k, _| match &excluded[k] {
+            Some(reason) => Run::Float(Some(reason.clone())),
+            // They are what has an epilogue.
+            None if graph.nodes[k].op.epilogue().is_some() => Run::Dynamic,
+            None => Run::Float(Some(DYNAMIC.into())),
+        })
+    }
+
     /// As the model says, node by node; dead nodes do not run.
     pub(super) fn given(graph: &Graph, clamp: Vec<Option<Clamp>>, runs: &[Run]) -> Self {
         Self::decide(graph, clamp, |k, _| runs[k].clone())
@@ -97,6 +110,7 @@ impl Decisions {
                         demand.float = true;
                         demand.island |= reason.as_deref() != Some(OUTPUT);
                     }
+                    Run::Dynamic => demand.float = true,
                     Run::Integer | Run::IntegerToFloat => demand.integer = true,
                     Run::Skip => {}
                 }

@@ -4,13 +4,14 @@
 //! outputs of the network keep their names in f32; for other values the form that is computed has the name.
 
 use super::decide::{Decisions, Run};
+use super::dynamic::AROUND;
 use super::options::Weights;
 use super::ranges::{Grid, Scales};
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::preprocess::Preprocess;
 use crate::qgraph::builder::Builder;
-use crate::qgraph::{QGraph, QNode, QOp, QType, QValueId};
+use crate::qgraph::{FloatBinary, QGraph, QNode, QOp, QType, QValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How the weights and biases of layers become integers.
@@ -34,6 +35,8 @@ pub(super) struct Emit<'a> {
     f32s: Vec<Option<QValueId>>,
     /// What an Identity gives is what it takes.
     aliases: HashMap<ValueId, ValueId>,
+    /// What [`Emit::normalized`] has made, by its operand.
+    normalized: HashMap<QValueId, [QValueId; 2]>,
     /// The operand of each Reshape, by its result.
     reshaped: HashMap<QValueId, QValueId>,
     value_names: HashSet<String>,
@@ -56,6 +59,7 @@ impl<'a> Emit<'a> {
             u8s: vec![None; graph.values.len()],
             f32s: vec![None; graph.values.len()],
             aliases: HashMap::new(),
+            normalized: HashMap::new(),
             reshaped: HashMap::new(),
             value_names: HashSet::new(),
             // Names of the model's nodes are theirs.
@@ -79,7 +83,7 @@ impl<'a> Emit<'a> {
     pub(super) fn main(&mut self, k: usize, op: QOp, inputs: &[QValueId], output: QValueId) {
         let reason = match &self.decisions.run[k] {
             Run::Float(reason) => reason.clone(),
-            Run::Integer | Run::IntegerToFloat | Run::Skip => None,
+            Run::Integer | Run::IntegerToFloat | Run::Dynamic | Run::Skip => None,
         };
         self.note_reshape(&op, inputs, output);
         self.builder.add_node(&self.graph.nodes[k].name, op, inputs, output).float_reason = reason;
@@ -185,10 +189,31 @@ impl<'a> Emit<'a> {
         Ok(id)
     }
 
-    /// Operand `v` as node `k` reads it: f32 if it runs in float, else u8.
+    /// `x` `[N,C,H,W]` in f32, divided by the largest magnitude of each image, on a grid; and the magnitudes.
+    pub(super) fn normalized(&mut self, x: QValueId, grid: Grid) -> [QValueId; 2] {
+        if let Some(&made) = self.normalized.get(&x) {
+            return made;
+        }
+        let (name, shape) = (self.builder.value(x).name.clone(), self.builder.value(x).shape.clone());
+        let mut node = |part: &str, op: QOp, inputs: &[QValueId], shape: &[usize], ty: QType| {
+            let name = format!("{name}/{part}");
+            let id = self.value(&name, shape, ty);
+            let reason = (ty == QType::F32).then(|| AROUND.into());
+            self.helper(&name, op, inputs, id).float_reason = reason;
+            id
+        };
+        let peak = node("peak", QOp::Peak, &[x], &[shape[0], 1, 1, 1], QType::F32);
+        let divide = QOp::Binary { op: FloatBinary::Div, lo: f32::NEG_INFINITY, hi: f32::INFINITY };
+        let part = node("part", divide, &[x, peak], &shape, QType::F32);
+        let made = [node("part/u8", QOp::Quantize, &[part], &shape, grid.ty()), peak];
+        self.normalized.insert(x, made);
+        made
+    }
+
+    /// Operand `v` as node `k` reads it: f32 if it runs in float or finds its grid at run time, else u8.
     pub(super) fn operand(&mut self, k: usize, v: ValueId) -> std::result::Result<QValueId, String> {
         match self.decisions.run[k] {
-            Run::Float(_) => self.f32(v),
+            Run::Float(_) | Run::Dynamic => self.f32(v),
             Run::Integer | Run::IntegerToFloat | Run::Skip => self.u8(v),
         }
     }
@@ -197,7 +222,7 @@ impl<'a> Emit<'a> {
     pub(super) fn grid(&self, k: usize) -> std::result::Result<Option<Grid>, String> {
         match self.decisions.run[k] {
             Run::Integer => self.scales.of(self.decisions.output(self.graph, k)).map(Some),
-            Run::IntegerToFloat | Run::Float(_) | Run::Skip => Ok(None),
+            Run::IntegerToFloat | Run::Dynamic | Run::Float(_) | Run::Skip => Ok(None),
         }
     }
 

@@ -226,7 +226,9 @@ fn factors(graph: &Graph, profile: &Profile, decisions: &Decisions) -> Vec<Optio
             // Also a clamp that its producer takes over.
             Run::Integer | Run::Skip => {}
             Run::IntegerToFloat => role.fixed.push(node.output),
-            Run::Float(_) => role.fixed = node.inputs.iter().copied().chain([node.output]).collect(),
+            Run::Float(_) | Run::Dynamic => {
+                role.fixed = node.inputs.iter().copied().chain([node.output]).collect()
+            }
         }
         role.fixed.iter().for_each(|v| fixed[v.0 as usize] = true);
         role.joined.iter().for_each(|&v| classes.join(v, node.output));

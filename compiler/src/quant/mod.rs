@@ -3,17 +3,18 @@
 //! In phases, each a function of the ones before:
 //! - `equalize`: channels of unequal range are made equal, where weights can take that back.
 //! - `options`: what the user may ask; `select`: the nodes that the user keeps in float.
-//! - `decide`: which nodes run in integers, which give float from integers, which stay in float and why.
+//! - `decide`: which nodes run in integers, which give float from integers, which stay in float and why; `smart`: which integers do not pay.
 //! - `ranges`: scale and zero point of every value that is ever u8; values that moves copy share one.
 //! - emission, node by node, by the operator's room: `conv` (with `weights`), `elementwise`, `pools`, `moves`,
 //!   `resize`. Each room knows the integer and the float form of its operators; `emit` gives an operand in the form
 //!   that is asked for, and converts between the two where integer and float nodes meet.
 //!
-//! A model that is quantized already takes [`quantize_given`]: `given` stands for the first four phases. [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an
+//! Without a profile, [`quantize_dynamic`] lets layers find their ranges at run time: `dynamic`. A model that is quantized already takes [`quantize_given`]: `given` stands for the first four phases. [`float`] is the same road with the decision "everything in float". Not here: fusion (a clamp that only feeds on from an
 //! elementwise node is the one exception), memory layout, the verifier.
 
 mod conv;
 mod decide;
+mod dynamic;
 mod elementwise;
 mod emit;
 mod equalize;
@@ -24,6 +25,7 @@ mod pools;
 mod ranges;
 mod resize;
 mod select;
+mod smart;
 mod summary;
 mod transposed;
 mod weights;
@@ -37,8 +39,9 @@ use decide::{Decisions, Run};
 use emit::{Emit, Numbers};
 use equalize::Equalized;
 use ranges::Scales;
+use std::collections::BTreeMap;
 
-pub use options::{Activations, Equalize, Options, Weights};
+pub use options::{Activations, Equalize, Mode, Options, Weights};
 pub use summary::{Placement, summary};
 
 /// Quantizes with the ranges of a profile.
@@ -47,14 +50,33 @@ pub use summary::{Placement, summary};
 /// The graph is invalid, the profile is of another graph, values without a usable range, layers that integers cannot hold: all of a kind
 /// are named at once. Words of the options that match nothing.
 pub fn quantize(graph: &Graph, profile: &Profile, options: &Options) -> Result<QGraph> {
+    quantize_keeping(graph, profile, options, &BTreeMap::new())
+}
+
+/// The same with more nodes in float: by name, with the reason.
+pub(crate) fn quantize_keeping(
+    graph: &Graph,
+    profile: &Profile,
+    options: &Options,
+    kept: &BTreeMap<&str, String>,
+) -> Result<QGraph> {
     check(graph)?;
     profile.check_graph(graph).map_err(|e| Error { stage: Stage::Quantize, ..e })?;
     if graph.is_quantized() {
         let message = "is quantized already: its numbers are taken as they are, without a profile";
         return Err(Error::new(Stage::Quantize, &graph.name, message));
     }
-    let excluded = select::excluded(graph, options)?;
-    let decisions = Decisions::integer(graph, &excluded);
+    let mut excluded = select::excluded(graph, options)?;
+    for (reason, node) in excluded.iter_mut().zip(&graph.nodes) {
+        *reason = reason.take().or_else(|| kept.get(&node.name[..]).cloned());
+    }
+    let mut decisions = Decisions::integer(graph, &excluded);
+    if options.mode == Mode::Smart {
+        for (reason, alone) in excluded.iter_mut().zip(smart::alone(graph, &decisions)) {
+            *reason = reason.take().or(alone);
+        }
+        decisions = Decisions::integer(graph, &excluded);
+    }
     let Equalized { graph, profile, multiples } = equalize::equalize(graph, profile, &decisions, options);
     // The same as before, for other constants.
     let decisions = Decisions::integer(&graph, &excluded);
@@ -65,6 +87,27 @@ pub fn quantize(graph: &Graph, profile: &Profile, options: &Options) -> Result<Q
         given: false,
     };
     lower(&graph, &decisions, &scales, numbers, profile.preprocess.clone())
+}
+
+/// Quantizes without ranges: every layer with weights finds that of what it reads when it runs, image by image, which is slower. Whatever stands
+/// between layers runs in float.
+///
+/// # Errors
+/// As [`quantize`]; options that only ranges give a meaning.
+pub fn quantize_dynamic(graph: &Graph, options: &Options) -> Result<QGraph> {
+    check(graph)?;
+    let fail = |message: &str| Err(Error::new(Stage::Quantize, &graph.name, message));
+    if graph.is_quantized() {
+        return fail("is quantized already: its ranges are taken as they are");
+    }
+    if options.asks_for_ranges() {
+        return fail(
+            "finds its ranges at run time: how zeros lie and channels are equalized is asked of ranges that are known",
+        );
+    }
+    let excluded = select::excluded(graph, options)?;
+    let numbers = Numbers { weights: options.weights, ..Numbers::default() };
+    lower(graph, &Decisions::dynamic(graph, &excluded), &Scales::none(graph), numbers, None)
 }
 
 /// Quantizes a model that is quantized already, with its own integers, scales and zero points. Of the options only those count that keep
@@ -78,9 +121,9 @@ pub fn quantize_given(graph: &Graph, options: &Options) -> Result<QGraph> {
     if !graph.is_quantized() {
         return fail("is not quantized: calibrate it first");
     }
-    if !options.asks_for_no_numbers() {
+    if !options.only_excludes() {
         return fail(
-            "is quantized already: weights, activations, equalization and bias correction are as it has them",
+            "is quantized already: weights, activations, equalization, bias correction and mode are as it has them",
         );
     }
     let excluded = select::excluded(graph, options)?;

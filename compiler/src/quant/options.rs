@@ -36,10 +36,20 @@ pub enum Equalize {
     Off,
 }
 
+/// What runs in integers, of all that can. MXNet's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// All of it.
+    #[default]
+    Full,
+    /// Layers with weights, and what stands beside them or between them: not what would be converted to integers for its own sake.
+    Smart,
+}
+
 /// How to quantize.
 ///
 /// ```
-/// use qgraph_compiler::quant::{Options, Weights};
+/// use qgraph_compiler::quant::{Mode, Options, Weights};
 ///
 /// let options = Options::default()
 ///     .exclude("conv1")
@@ -47,6 +57,7 @@ pub enum Equalize {
 ///     .exclude("/^head/")
 ///     .exclude_op("dense")
 ///     .float_first()
+///     .mode(Mode::Smart)
 ///     .weights(Weights::Tensor);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +66,7 @@ pub struct Options {
     pub(super) exclude_ops: Vec<String>,
     pub(super) float_first: bool,
     pub(super) float_last: bool,
+    pub(super) mode: Mode,
     pub(super) weights: Weights,
     pub(super) activations: Activations,
     pub(super) equalize: Equalize,
@@ -68,6 +80,7 @@ impl Default for Options {
             exclude_ops: vec![],
             float_first: false,
             float_last: false,
+            mode: Mode::default(),
             weights: Weights::default(),
             activations: Activations::default(),
             equalize: Equalize::default(),
@@ -77,11 +90,18 @@ impl Default for Options {
 }
 
 impl Options {
-    /// True if nothing is asked of the numbers, only of what stays in float.
-    pub(super) fn asks_for_no_numbers(&self) -> bool {
+    /// True if nothing is asked but of single layers that stay in float.
+    pub(super) fn only_excludes(&self) -> bool {
         let default = Options::default();
         (self.weights, self.activations) == (default.weights, default.activations)
             && (self.equalize, self.correct_biases) == (default.equalize, default.correct_biases)
+            && self.mode == default.mode
+    }
+
+    /// True if something is asked that means nothing without ranges.
+    pub(super) fn asks_for_ranges(&self) -> bool {
+        let default = Options::default();
+        (self.activations, self.equalize) != (default.activations, default.equalize)
     }
 
     /// Keeps layers in float: the one of this name, or all whose names match, with `*` for any characters and `?` for one, or a
@@ -109,6 +129,12 @@ impl Options {
     #[must_use]
     pub fn float_last(self) -> Self {
         Options { float_last: true, ..self }
+    }
+
+    /// What runs in integers, of all that can and is not excluded.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        Options { mode, ..self }
     }
 
     /// How weights share scales.

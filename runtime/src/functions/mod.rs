@@ -5,6 +5,7 @@
 
 mod lookup;
 mod lrn;
+mod peak;
 mod resize;
 mod softmax;
 #[cfg(test)]
@@ -78,6 +79,15 @@ pub enum Function {
         /// Added to the sum.
         bias: f32,
     },
+    /// The largest |x| of an image, at least 2^-100; NaN is passed over. Pointers: src, dst (one f32).
+    Peak {
+        /// Rows of pixels, pixels in a row.
+        outer: [usize; 2],
+        /// Bytes between rows, pixels.
+        src_outer: [usize; 2],
+        /// Channels; neighbours in a pixel.
+        channels: usize,
+    },
     /// Bilinear resize. Pointers: src, dst, row taps ([`Tap`] × output rows), column taps.
     ResizeLinear {
         /// Output rows, columns.
@@ -111,6 +121,7 @@ impl Function {
             Function::Unary { .. } => "unary",
             Function::Softmax { .. } => "softmax",
             Function::Lrn { .. } => "lrn",
+            Function::Peak { .. } => "peak",
             Function::ResizeLinear { .. } => "resize_linear",
             Function::Lookup { .. } => "lookup",
         }
@@ -119,7 +130,10 @@ impl Function {
     /// Number of pointers.
     pub fn args(&self) -> usize {
         match self {
-            Function::Unary { .. } | Function::Softmax { .. } | Function::Lrn { .. } => 2,
+            Function::Unary { .. }
+            | Function::Softmax { .. }
+            | Function::Lrn { .. }
+            | Function::Peak { .. } => 2,
             Function::Lookup { .. } => 3,
             Function::ResizeLinear { .. } => 4,
         }
@@ -145,6 +159,9 @@ impl Function {
             Function::Lrn { outer, src_outer, dst_outer, channels, steps, .. } => {
                 let last = |step| reach(&[*channels], &[step], 4);
                 (reach(outer, src_outer, last(steps[0])), reach(outer, dst_outer, last(steps[1])))
+            }
+            Function::Peak { outer, src_outer, channels } => {
+                (reach(outer, src_outer, channels.saturating_mul(4)), 4)
             }
             Function::ResizeLinear { output, channels, src_strides, dst_strides, input } => match arg {
                 2 | 3 => return (output[arg - 2].saturating_mul(size_of::<Tap>()), 0),
@@ -188,6 +205,9 @@ impl Function {
                         bias: *bias,
                     };
                     lrn.run(*outer, [*src_outer, *dst_outer], src, dst);
+                }
+                Function::Peak { outer, src_outer, channels } => {
+                    peak::run(*outer, *src_outer, *channels, src, dst);
                 }
                 Function::ResizeLinear { output, channels, src_strides, dst_strides, input } => {
                     let taps = [args[2].cast_const().cast(), args[3].cast_const().cast()];

@@ -103,6 +103,25 @@ fn softmax_of_extremes() {
 }
 
 #[test]
+fn peaks_are_over_all_elements() {
+    // Pixels with gaps and without, more and fewer numbers than lanes.
+    for (outer, steps, channels) in
+        [([2, 3], [400, 100], 21), ([3, 5], [204, 36], 9), ([2, 4], [40, 8], 2), ([1, 1], [0, 0], 1)]
+    {
+        let f = Function::Peak { outer, src_outer: steps, channels };
+        let count = outer[0] * outer[1] * channels;
+        let from = places(&[outer[0], outer[1], channels], &[steps[0], steps[1], 4]);
+        let x = numbers(count, 3.0);
+        for at in [0, count / 2, count - 1] {
+            let mut x = x.clone();
+            x[at] = -8.5;
+            assert_eq!(run(&f, &x, |i| from[i], [&[], &[]]), [8.5]);
+        }
+        assert_eq!(run(&f, &vec![-0.0; count], |i| from[i], [&[], &[]]), [2f32.powi(-100)]);
+    }
+}
+
+#[test]
 fn lrn_is_the_onnx_definition() {
     let (outer, channels) = ([2, 3], 7);
     for size in [1, 2, 3, 4, 5, 8, 20] {

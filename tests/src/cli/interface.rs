@@ -28,7 +28,7 @@ fn quantize_takes_every_option() {
     );
     assert_eq!(report["quantized"], true);
     let line = "quantize digits.onnx --calib images --calib-mode percentile --percentile 99.9 --threads 2 --exclude conv1 --exclude c*3? \
-                --exclude /^pw/ --exclude-op Max_Pool --float first,last --weights tensor --activations auto --equalize off \
+                --exclude /^pw/ --exclude-op Max_Pool --float first,last --mode smart --weights tensor --activations auto --equalize off \
                 --bias-correction off -o options.qgraph";
     let stdout = qgraph(dir.path(), line).works();
     for (node, why) in [
@@ -85,6 +85,73 @@ fn quantize_takes_every_option() {
         qgraph(dir.path(), &format!("quantize digits.onnx --calib {at} -o {at}.qgraph")).works();
         assert!(dir.join(format!("{at}.qgraph")).is_file(), "{name}");
     }
+}
+
+/// A range of which values fill next to nothing breaks int8; its reader in float mends it.
+#[test]
+fn max_drop_mends_what_int8_breaks_and_says_when_it_does_not() {
+    let dir = digits("within");
+    let text = fs::read_to_string(dir.join("profile.json")).unwrap();
+    let at = text.find("\"relu3b\": {").expect("a range");
+    let (before, after) = text.split_at(at + text[at..].find("\"max\": ").unwrap() + 7);
+    let after = &after[after.find('\n').unwrap()..];
+    fs::write(dir.join("wild.json"), format!("{before} 90000{after}")).unwrap();
+    let line = "quantize digits.onnx --profile wild.json --equalize off --images test.bin --limit 200 -o within.qgraph";
+    let met = qgraph(dir.path(), &format!("{line} --max-drop 2 --threads 2")).works();
+    for words in
+        ["for accuracy: alone in float it takes ", "\naccuracy   top-1 on 200 images: float ", " in float: "]
+    {
+        assert!(met.contains(words), "{words}: {met}");
+    }
+    assert!(met.contains("% more, on one thread\nlimit      2 points: met, after "), "{met}");
+    assert!(met.ends_with("\nwrote within.qgraph\n"), "{met}");
+    let compare = || {
+        qgraph(dir.path(), "compare digits.onnx within.qgraph --images test.bin --limit 200 --json").json()
+    };
+    let right = |report: &Value| report["int8"]["top1"].as_f64().expect("a number");
+    let mended = compare();
+    assert!(mended["layers"].to_string().contains("for accuracy: "), "{mended}");
+    // Without layers to give away the limit is not met: int8 is saved.
+    let ran = qgraph(dir.path(), &format!("{line} --max-drop 2 --max-float 0"));
+    assert_eq!(ran.status.code(), Some(3), "{}", ran.say());
+    assert!(ran.stdout.contains("limit      2 points: NOT met, after 1 networks\n"), "{}", ran.say());
+    assert!(ran.stdout.ends_with("\nwrote within.qgraph\n"), "{}", ran.say());
+    assert!(right(&compare()) < right(&mended) - 0.02, "{mended}");
+    for (option, words) in [
+        ("--max-drop=-1 --images test.bin", &["max_drop: -1 is not between 0 and 100 points"][..]),
+        ("--max-drop 1 --images random", &["--max-drop: says nothing on noise"]),
+        ("--max-drop 1", &["--max-drop: has no images"]),
+        ("--images test.bin", &["--max-drop"]),
+    ] {
+        qgraph(dir.path(), &format!("quantize digits.onnx --profile wild.json {option} -o no.qgraph"))
+            .refuses(words);
+    }
+    assert!(!dir.join("no.qgraph").exists());
+}
+
+/// Without samples: as right as with ranges from samples, within a point.
+#[test]
+fn ranges_at_run_time_need_no_samples() {
+    let dir = digits("none");
+    let stdout =
+        qgraph(dir.path(), "quantize digits.onnx --calib none --scale 0.003921569 -o none.qgraph").works();
+    assert!(stdout.contains("stands between layers whose ranges are found at run time"), "{stdout}");
+    let line =
+        "quantize digits.onnx --calib calib.bin --calib-mode naive --scale 0.003921569 -o naive.qgraph";
+    qgraph(dir.path(), line).works();
+    let right = |q: &str| {
+        let line = format!("compare digits.onnx {q} --images test.bin --json");
+        qgraph(dir.path(), &line).json()["int8"]["top1"].as_f64().expect("a number")
+    };
+    let (none, naive) = (right("none.qgraph"), right("naive.qgraph"));
+    println!("none {none}, naive {naive}");
+    assert!((none - naive).abs() <= 0.01, "{none} {naive}");
+    for option in ["--samples 3", "--calib-mode naive", "--max-drop 1", "--save-profile p.json"] {
+        qgraph(dir.path(), &format!("quantize digits.onnx --calib none {option} -o no.qgraph"))
+            .refuses(&["--calib none needs no ranges: leave --"]);
+    }
+    qgraph(dir.path(), "quantize digits.onnx --calib none --activations int8 -o no.qgraph")
+        .refuses(&["finds its ranges at run time"]);
 }
 
 #[test]

@@ -168,6 +168,7 @@ pub(crate) fn everything() -> QGraph {
     let linear = QOp::ResizeLinear { rows: vec![tap(0, 0.25), tap(4, 1.0)], cols: vec![tap(2, 0.1); 3] };
     outputs.push(b.add_op("linear", linear, &[f], &[1, 4, 2, 3], QType::F32));
     outputs.push(b.add_op("softmax", QOp::Softmax { axis: 1 }, &[f], &image, QType::F32));
+    outputs.push(b.add_op("peak", QOp::Peak, &[f], &[1, 1, 1, 1], QType::F32));
     let lrn = QOp::Lrn { size: 3, alpha: 1e-4, beta: 0.75, bias: 1.0 };
     let last = b.add_value("lrn", &image, QType::F32);
     b.add_node("normalize", lrn, &[f], last).float_reason = Some("sensitive".into());

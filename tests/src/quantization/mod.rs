@@ -1,6 +1,8 @@
 //! Quantization: integer graphs against the float graphs they come from, operator by operator, rule by rule, and on random networks.
 
 mod channels;
+mod dynamic;
+mod fallback;
 mod net;
 mod operators;
 mod options;

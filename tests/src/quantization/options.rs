@@ -4,7 +4,7 @@ use super::net::{Net, both, conv, profile, sample, sqnr};
 use qgraph_compiler::calib::Range;
 use qgraph_compiler::graph::{self, *};
 use qgraph_compiler::qgraph::{self, Arithmetic, QGraph, QOp, QType};
-use qgraph_compiler::quant::{self, Activations, Options, Weights};
+use qgraph_compiler::quant::{self, Activations, Mode, Options, Weights};
 use qgraph_compiler::{Error, Stage};
 
 /// Three convolutions, an addition, a dense layer, with names that patterns tell apart.
@@ -119,6 +119,37 @@ fn an_excluded_clamp_stays_by_itself() {
     let q = quantize(&graph, &Options::default().exclude("r"));
     assert!(clamp(&q) && excluded(&q) == [("r", "excluded by 'r'")], "{q}");
     assert!(sqnr(&both(&graph, &q)[0].0, &both(&graph, &q)[0].1) > 25.0);
+}
+
+/// Between two functions that run in float, a maximum would be two conversions for its own sake.
+#[test]
+fn smart_leaves_out_what_no_layer_is_joined_to() {
+    let mut net = Net::new(6);
+    let x = net.input(&[1, 4, 6, 6]);
+    let a = net.same("a", x, 4, 3, None);
+    let square = net.op("square", Op::Unary(Unary::Square), &[a]);
+    let soft = net.op("soft", Op::Softmax { axis: 1 }, &[square]);
+    let sum = net.op("sum", Op::Binary(Binary::Add), &[soft, soft]);
+    let pool = net.op("pool", Op::GlobalPool(GlobalPool::Max), &[sum]);
+    let again = net.op("again", Op::Softmax { axis: 1 }, &[pool]);
+    let tail = net.op("tail", Op::Unary(Unary::Square), &[again]);
+    let y = net.same("y", tail, 4, 1, None);
+    let graph = net.done(&[y]);
+    let float = |mode| {
+        let q = quantize(&graph, &Options::default().mode(mode));
+        assert!(sqnr(&both(&graph, &q)[0].0, &both(&graph, &q)[0].1) > 20.0, "{q}");
+        let reasons = q.nodes.iter().filter_map(|n| Some((n.name.clone(), n.float_reason.clone()?)));
+        reasons.collect::<Vec<_>>()
+    };
+    let none = "softmax has no integer form";
+    let alone = "smart: no integer layer with weights is joined to it";
+    let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter().map(|(n, r)| (n.to_string(), r.to_string())).collect()
+    };
+    let between = ("square", "feeds only layers that run in float");
+    assert_eq!(float(Mode::Full), pairs(&[between, ("soft", none), ("again", none)]));
+    let smart = [between, ("soft", none), ("sum", alone), ("pool", alone), ("again", none)];
+    assert_eq!(float(Mode::Smart), pairs(&smart));
 }
 
 #[test]

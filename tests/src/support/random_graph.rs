@@ -468,7 +468,7 @@ impl Maker {
     fn float_op(&mut self, x: QValueId) -> QValueId {
         let shape = self.shape(x);
         let f = QType::F32;
-        match self.rng.below(6) {
+        match self.rng.below(7) {
             0 => {
                 let axis = self.rng.range(1, shape.len() - 1);
                 self.node("softmax", QOp::Softmax { axis }, &[x], &shape, f)
@@ -495,7 +495,13 @@ impl Maker {
                 let slope = self.b.add_blob_f32(&name, &[shape[1]], &slope);
                 self.node("prelu", QOp::PRelu(slope), &[x], &shape, f)
             }
-            4 => {
+            4 if shape.len() == 4 => {
+                let peak = self.node("peak", QOp::Peak, &[x], &[shape[0], 1, 1, 1], f);
+                let op = self.rng.pick(&[FloatBinary::Div, FloatBinary::Mul]);
+                let op = QOp::Binary { op, lo: f32::NEG_INFINITY, hi: f32::INFINITY };
+                self.node("normalized", op, &[x, peak], &shape, f)
+            }
+            5 => {
                 let op = self.rng.pick(&[FloatBinary::Add, FloatBinary::Sub, FloatBinary::Mul]);
                 let y = if self.rng.one_in(2) { self.reduced(x) } else { x };
                 let op = QOp::Binary { op, lo: -2.0, hi: f32::INFINITY };

@@ -1,7 +1,8 @@
 //! The `qgraph` command line: one subcommand a file, each a function from its arguments to the text it prints. Only this file writes
 //! stdout; progress and warnings go to stderr.
 //!
-//! Exit codes: 0 done; 1 the result could not be printed; 2 the user's input was refused (the message names stage, file or node, and cure).
+//! Exit codes: 0 done; 1 the result could not be printed; 2 the user's input was refused (the message names stage, file or node, and cure);
+//! 3 a limit that was asked for is not met.
 
 mod bench;
 mod compare;
@@ -22,6 +23,7 @@ mod report;
 mod run;
 mod score;
 mod tuning;
+mod within;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -39,7 +41,9 @@ use std::process::ExitCode;
 First steps:
   qgraph demo
   qgraph quantize model.onnx --calib images/ --mean 123.7,116.3,103.5 --std 58.4,57.1,57.4 --resize 256 --crop 224 -o model.qgraph
-  qgraph run model.qgraph --input cat.jpg --labels classes.txt"
+  qgraph run model.qgraph --input cat.jpg --labels classes.txt
+
+Exit codes: 0 done, 1 the result could not be printed, 2 refused, 3 `quantize --max-drop` does not meet its limit"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -65,10 +69,14 @@ enum Command {
 /// What a command prints, or why it refused.
 type Done = qgraph_compiler::Result<String>;
 
+/// Exit code of a limit that is not met.
+const NOT_MET: u8 = 3;
+
 impl Command {
-    fn run(&self) -> Done {
-        match self {
-            Command::Quantize(args) => quantize::main(args),
+    /// What is printed, and the exit code.
+    fn run(&self) -> qgraph_compiler::Result<(String, u8)> {
+        let done = match self {
+            Command::Quantize(args) => return quantize::main(args),
             Command::Run(args) => run::main(args),
             Command::Compare(args) => compare::main(args),
             Command::Report(args) => report::main(args),
@@ -80,23 +88,24 @@ impl Command {
             Command::Disasm(args) => disasm::main(args),
             Command::ExportOnnx(args) => export::main(args),
             Command::Demo(args) => demo::main(args),
-        }
+        };
+        done.map(|text| (text, 0))
     }
 }
 
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => match cli.command.run() {
-            Ok(text) => print(&text),
+            Ok((text, code)) => print(&text, code),
             Err(e) => refuse(e),
         },
         // The help that was asked for is a result; the help for want of a command is not.
-        Err(e) if !e.use_stderr() => print(&e.to_string()),
+        Err(e) if !e.use_stderr() => print(&e.to_string(), 0),
         Err(e) => refuse(e.to_string().trim_start_matches("error: ").trim_end()),
     }
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str, code: u8) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Whoever closed the pipe has read enough.
@@ -104,7 +113,7 @@ fn print(text: &str) -> ExitCode {
             warn(format!("the result cannot be printed: {e}"));
             ExitCode::from(1)
         }
-        _ => ExitCode::SUCCESS,
+        _ => ExitCode::from(code),
     }
 }
 

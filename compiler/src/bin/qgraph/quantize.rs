@@ -1,11 +1,12 @@
 //! `qgraph quantize`: ONNX and samples in, `.qgraph` out.
 
 use crate::load::{PreprocessArgs, ShapeArgs, about, placement, samples, tensors};
-use crate::{Done, progress};
+use crate::within::{self, WithinArgs};
+use crate::{NOT_MET, progress};
 use qgraph_compiler::calib::{self, Profile};
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::graph::Graph;
-use qgraph_compiler::qgraph::file;
+use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::{Error, Result, Stage, pipeline, quant};
 use std::path::{Path, PathBuf};
 
@@ -17,15 +18,19 @@ Examples:
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --mean 125.3,123,113.9 --std 51.6,50.8,51.3 -o resnet20.qgraph
   qgraph quantize resnet20.onnx --calib data_batch_1.bin --calib-mode percentile --percentile 99.999 --save-profile ranges.json -o resnet20.qgraph
   qgraph quantize resnet20.onnx --profile ranges.json --exclude Conv_c1 --exclude /c2$/ --exclude-op global_average_pool --float first,last -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --profile ranges.json --max-drop 0.5 --images test_batch.bin -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --calib none -o resnet20.qgraph
   qgraph quantize resnet20.int8.onnx -o resnet20.int8.qgraph
   qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
 
-Ranges found on `random` noise are right for timing, meaningless for accuracy.")]
+Ranges found on `random` noise are right for timing, meaningless for accuracy.
+Exit code 3: --max-drop is not met; the best network that was found is saved.")]
 pub(crate) struct Args {
     /// The float network, or one that is quantized already (QDQ or QLinear operators), which needs no samples
     model: PathBuf,
-    /// Samples: a folder of images, an image, .npy, .npz, CIFAR-10 .bin, MNIST idx, or `random`
-    #[arg(long, value_name = "DIR|FILE|random")]
+    /// Samples: a folder of images, an image, .npy, .npz, CIFAR-10 .bin, MNIST idx, or `random`; with `none`, layers find their ranges at run
+    /// time, image by image, which is slower
+    #[arg(long, value_name = "DIR|FILE|random|none")]
     calib: Option<String>,
     /// How ranges are chosen [default: mse]
     #[arg(long, value_enum)]
@@ -34,7 +39,7 @@ pub(crate) struct Args {
     /// [default: 99.99]
     #[arg(long, value_name = "P")]
     percentile: Option<f64>,
-    /// Threads that calibrate; the result does not depend on it
+    /// Threads that calibrate and, with --max-drop, measure; the result does not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
     /// At most so many samples, spread evenly over the set
@@ -52,10 +57,15 @@ pub(crate) struct Args {
     #[command(flatten)]
     how: QuantArgs,
     #[command(flatten)]
+    within: WithinArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
 }
+
+/// In place of samples: ranges are found at run time.
+const NONE: &str = "none";
 
 /// What runs in integers, and how it is rounded.
 #[derive(clap::Args)]
@@ -70,6 +80,9 @@ struct QuantArgs {
     /// Ends of the network that stay in float
     #[arg(long, value_delimiter = ',', value_name = "first,last", hide_possible_values = true)]
     float: Vec<End>,
+    /// What runs in integers, of all that can
+    #[arg(long, value_enum, default_value_t = ModeArg::Full)]
+    mode: ModeArg,
     /// What of a layer's weights shares a scale
     #[arg(long, value_enum, default_value_t = WeightsArg::Channel)]
     weights: WeightsArg,
@@ -88,6 +101,14 @@ struct QuantArgs {
 enum End {
     First,
     Last,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum ModeArg {
+    /// All of it
+    Full,
+    /// Layers with weights and what is joined to them
+    Smart,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -125,6 +146,10 @@ enum Switch {
 impl QuantArgs {
     fn options(&self) -> quant::Options {
         let mut options = quant::Options::default()
+            .mode(match self.mode {
+                ModeArg::Full => quant::Mode::Full,
+                ModeArg::Smart => quant::Mode::Smart,
+            })
             .weights(match self.weights {
                 WeightsArg::Channel => quant::Weights::Channel,
                 WeightsArg::Tensor => quant::Weights::Tensor,
@@ -169,13 +194,16 @@ enum Mode {
     Mse,
 }
 
-pub(crate) fn main(args: &Args) -> Done {
+pub(crate) fn main(args: &Args) -> Result<(String, u8)> {
     check_output(&args.output)?;
     let about = about(&args.model);
     let graph = pipeline::import(&args.model, &args.shapes.options())?;
     let (fused, _) = pipeline::fuse(&graph).map_err(about)?;
     if fused.is_quantized() {
-        return given(args, &fused);
+        return given(args, &fused).map(|text| (text, 0));
+    }
+    if args.calib.as_deref() == Some(NONE) {
+        return dynamic(args, &fused).map(|text| (text, 0));
     }
     let profile = match (&args.profile, &args.calib) {
         (Some(path), _) => {
@@ -189,36 +217,73 @@ pub(crate) fn main(args: &Args) -> Done {
             return Err(Error::new(Stage::Calibrate, args.model.display().to_string(), message));
         }
     };
-    let quantized = pipeline::quantize(&fused, &profile, &args.how.options()).map_err(about)?;
-    let mut text = placement(&quantized);
+    let options = args.how.options();
+    let mut wrote = String::new();
     if let Some(path) = &args.save_profile {
         profile.save(path)?;
-        text += &format!("wrote {}\n", path.display());
+        wrote += &format!("wrote {}\n", path.display());
     }
-    file::save(&quantized, &args.output)?;
-    Ok(text + &format!("wrote {}\n", args.output.display()))
+    let (text, code) = match args.within.max_drop {
+        Some(max_drop) => {
+            let job = within::Job {
+                model: &args.model,
+                fused: &fused,
+                profile: &profile,
+                calib: args.calib.as_deref(),
+                options,
+                threads: args.threads.into(),
+                output: &args.output,
+            };
+            let found = within::search(job, max_drop, &args.within)?;
+            (placement(&found.graph) + &within::text(&found, max_drop)?, if found.met { 0 } else { NOT_MET })
+        }
+        None => {
+            let quantized = pipeline::quantize(&fused, &profile, &options).map_err(about)?;
+            file::save(&quantized, &args.output)?;
+            (placement(&quantized), 0)
+        }
+    };
+    Ok((format!("{text}{wrote}wrote {}\n", args.output.display()), code))
+}
+
+/// Ranges are found at run time.
+fn dynamic(args: &Args, fused: &Graph) -> Result<String> {
+    without_ranges(args, "--calib none needs no ranges")?;
+    let quantized = pipeline::quantize_dynamic(fused, &args.how.options());
+    write_without_ranges(args, quantized)
 }
 
 /// A network that is quantized already is taken as it is.
-fn given(args: &Args, fused: &Graph) -> Done {
-    let about = about(&args.model);
+fn given(args: &Args, fused: &Graph) -> Result<String> {
+    without_ranges(args, "is quantized already, its numbers are fixed")?;
+    write_without_ranges(args, pipeline::quantize_given(fused, &args.how.options()))
+}
+
+/// Writes a network that nothing was measured for.
+fn write_without_ranges(args: &Args, quantized: Result<QGraph>) -> Result<String> {
+    let mut quantized = quantized.map_err(about(&args.model))?;
+    quantized.preprocess = args.preprocess.given();
+    file::save(&quantized, &args.output)?;
+    Ok(format!("{}wrote {}\n", placement(&quantized), args.output.display()))
+}
+
+/// Refuses options about ranges and samples.
+fn without_ranges(args: &Args, why: &str) -> Result<()> {
     let calibration = [
-        ("--calib", args.calib.is_some()),
+        ("--calib", args.calib.as_deref().is_some_and(|c| c != NONE)),
         ("--calib-mode", args.calib_mode.is_some()),
         ("--percentile", args.percentile.is_some()),
         ("--samples", args.samples.is_some()),
         ("--profile", args.profile.is_some()),
         ("--save-profile", args.save_profile.is_some()),
+        ("--max-drop", args.within.max_drop.is_some()),
     ];
     let given: Vec<&str> = calibration.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
     if !given.is_empty() {
-        let message = format!("is quantized already and needs no ranges: leave {} out", given.join(", "));
+        let message = format!("{why}: leave {} out", given.join(", "));
         return Err(Error::new(Stage::Quantize, args.model.display().to_string(), message));
     }
-    let mut quantized = pipeline::quantize_given(fused, &args.how.options()).map_err(about)?;
-    quantized.preprocess = args.preprocess.given();
-    file::save(&quantized, &args.output)?;
-    Ok(format!("{}wrote {}\n", placement(&quantized), args.output.display()))
+    Ok(())
 }
 
 /// Refuses at once what would fail, or mislead, after a long calibration.

@@ -47,6 +47,12 @@ pub(super) fn lrn(site: &Site, size: usize, alpha: f32, beta: f32, bias: f32) ->
     run(site, shape.iter().product(), shape[0], &function, [&[], &[]])
 }
 
+pub(super) fn peak(site: &Site) -> Data {
+    let [n, c, h, w] = [0, 1, 2, 3].map(|k| site.shape(0)[k]);
+    let function = Function::Peak { outer: [1, 1], src_outer: [0, 4 * c * h * w], channels: c * h * w };
+    run(site, n, n, &function, [&[], &[]])
+}
+
 pub(super) fn resize(site: &Site, rows: &[Tap], cols: &[Tap]) -> Data {
     let shape = site.shape(0);
     let [n, c, h, w] = [shape[0], shape[1], shape[2], shape[3]];

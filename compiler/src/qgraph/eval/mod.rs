@@ -9,7 +9,7 @@
 //! - `pool`: maxima and averages over windows.
 //! - `moves`: what only moves elements.
 //! - `x86`: the same inner product, faster.
-//! - `float`: softmax, normalization, interpolation.
+//! - `float`: softmax, normalization, interpolation, magnitudes.
 
 mod conv;
 mod elementwise;
@@ -193,6 +193,7 @@ impl<'a> Site<'a> {
             QOp::ResizeLinear { rows, cols } => float::resize(self, rows, cols),
             QOp::Softmax { axis } => float::softmax(self, *axis),
             QOp::Lrn { size, alpha, beta, bias } => float::lrn(self, *size, *alpha, *beta, *bias),
+            QOp::Peak => float::peak(self),
             QOp::Constant(blob) => match self.graph.value(self.node.output).ty {
                 QType::F32 => Data::F32(self.graph.blob_f32(*blob)),
                 QType::U8 { .. } => Data::U8(self.graph.blob_bytes(*blob).to_vec()),

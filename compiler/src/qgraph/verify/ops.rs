@@ -39,7 +39,8 @@ impl QOp {
             | QOp::ResizeNearest { .. }
             | QOp::ResizeLinear { .. }
             | QOp::Softmax { .. }
-            | QOp::Lrn { .. } => [None; 3],
+            | QOp::Lrn { .. }
+            | QOp::Peak => [None; 3],
         }
     }
 }
@@ -136,6 +137,7 @@ pub(super) fn check(graph: &QGraph, node: &QNode) -> Checked<()> {
             }
             Ok(())
         }
+        QOp::Peak => site.is("f32", 1, "f32"),
         QOp::Constant(blob) => {
             site.is("", 0, kind(site.ty))?;
             let ty = match site.ty {
