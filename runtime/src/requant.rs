@@ -96,8 +96,21 @@ pub fn dequantize(q: u8, scale: f32, zero_point: u8) -> f32 {
 /// epilogue), and move an output that is less than 256 steps from its zero point by at most 2^-13 of a step. Returns `None` if
 /// the rounded multiplier is outside [`MULTIPLIER_RANGE`].
 pub fn multiplier(s: f64) -> Option<f32> {
-    let r = round_bits(s, 21);
-    (s > 0.0 && r >= MULTIPLIER_RANGE.0 && r <= MULTIPLIER_RANGE.1).then_some(r as f32)
+    in_range(round_bits(s, 21))
+}
+
+/// The multiplier of a ratio of scales that are given: all bits of f32, so that nothing is rounded more coarsely than its definition asks
+/// for. A ratio that has 21 bits, up to one rounding of a scale to f32, is taken to have come from [`multiplier`] and has its bits again.
+pub fn given_multiplier(s: f64) -> Option<f32> {
+    // Half a unit in the last place of f32, relative, and a little for f64.
+    const ROUNDING: f64 = 5.961e-8;
+    let short = round_bits(s, 21);
+    in_range(if (short - s).abs() <= s * ROUNDING { short } else { round_bits(s, 24) })
+}
+
+/// A multiplier that compiled models may hold.
+fn in_range(s: f64) -> Option<f32> {
+    (s > 0.0 && s >= MULTIPLIER_RANGE.0 && s <= MULTIPLIER_RANGE.1).then_some(s as f32)
 }
 
 /// Rounds `x` to `bits` significant bits (2..=52), half to even.

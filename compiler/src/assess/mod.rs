@@ -7,7 +7,7 @@
 
 mod meter;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Op};
 use crate::qgraph::{QGraph, QOp, QType};
 use crate::quant;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ pub struct Layer {
     pub meter: Meter,
     /// `quantize --exclude` knows it by its name, and would take work from integers to float.
     pub excludable: bool,
-    /// The value of the float graph that this one stands for.
+    /// The value of the float graph that this one stands for; where that graph rounds it to the same grid itself, what it is rounded to.
     exact: String,
     /// Layers whose values it reads.
     operands: Vec<usize>,
@@ -52,6 +52,17 @@ impl Assessment {
     /// Nothing measured yet. `fused` is the graph that `quantized` was made of.
     pub fn new(fused: &Graph, quantized: &QGraph) -> Assessment {
         let named: HashSet<&str> = fused.nodes.iter().map(|n| &n.name[..]).collect();
+        let rounds: Vec<(&str, QType, &str)> = fused
+            .nodes
+            .iter()
+            .filter_map(|n| match n.op {
+                Op::Round(grid) => {
+                    let ty = QType::U8 { scale: grid.scale, zero_point: grid.zero };
+                    Some((&fused.value(n.inputs[0]).name[..], ty, &fused.value(n.output).name[..]))
+                }
+                _ => None,
+            })
+            .collect();
         let mut a = Assessment { layers: Vec::new(), by_value: HashMap::new() };
         for (node, placement) in quantized.nodes.iter().zip(quant::summary(quantized)) {
             let value = quantized.value(node.output);
@@ -79,6 +90,9 @@ impl Assessment {
                     | QOp::Table(_)
                     | QOp::AvgPool { .. }
             );
+            let exact = exact.unwrap_or_else(|| value.name.clone());
+            let rounded = rounds.iter().find(|(x, ty, _)| *x == exact && *ty == value.ty);
+            let exact = rounded.map_or(exact, |(.., y)| y.to_string());
             a.by_value.insert(value.name.clone(), a.layers.len());
             a.layers.push(Layer {
                 node: node.name.clone(),
@@ -90,7 +104,7 @@ impl Assessment {
                 float_reason: placement.reason,
                 meter: Meter::new(value),
                 excludable: computes && placement.integer && named.contains(&node.name[..]),
-                exact: exact.unwrap_or_else(|| value.name.clone()),
+                exact,
                 operands,
             });
         }

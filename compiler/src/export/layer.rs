@@ -8,7 +8,7 @@ use super::writer::{Writer, int, ints};
 use crate::onnx::proto::data_type;
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, QConv, QNode};
-use qgraph_runtime::requant::{dequantize, multiplier};
+use qgraph_runtime::requant::{dequantize, given_multiplier};
 
 /// Writes a convolution.
 pub(super) fn conv(w: &mut Writer<'_>, node: &QNode, conv: &QConv) -> Result<(), String> {
@@ -109,7 +109,7 @@ fn scales(w: &Writer<'_>, conv: &QConv, x: f64, y: Option<f64>) -> Result<Vec<f3
     let of = |(c, &m): (usize, &f32)| {
         let near = (f64::from(m) * y.unwrap_or(1.0) / x) as f32;
         let again = |s: f32| match y {
-            Some(y) => multiplier(x * f64::from(s) / y),
+            Some(y) => given_multiplier(x * f64::from(s) / y),
             None => Some((x * f64::from(s)) as f32),
         };
         [near, near.next_down(), near.next_up(), near.next_down().next_down(), near.next_up().next_up()]

@@ -71,7 +71,7 @@ const MAGIC: f32 = 12_582_912.0;
 
 /// The constant that replaces the offset of a channel of scale `s` whose accumulators start [`MAGIC`] higher; `None` if it is not exact.
 pub(super) fn magic_offset(offset: f32, s: f32) -> Option<f32> {
-    // The product is exact in f64: 21 + 2 bits. The difference is if Knuth's two-sum finds no error in it.
+    // The product is exact in f64: 24 + 2 bits. The difference is if Knuth's two-sum finds no error in it.
     let (a, b) = (f64::from(offset), f64::from(MAGIC) * f64::from(s));
     let wanted = a - b;
     let b_part = a - wanted;

@@ -151,7 +151,7 @@ pub struct Window {
 /// A residual added inside an integer convolution: `fma(f32(q_r), scale, fma(f32(acc), s[c], k))`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Residual {
-    /// s_r / s_y to 21 bits.
+    /// s_r / s_y.
     pub scale: f32,
     /// f32(z_y − z_r · scale), from f64.
     pub k: f32,
@@ -162,7 +162,7 @@ pub struct Residual {
 pub enum Arithmetic {
     /// u8 · i8 → i32 → u8. Without residual: `clamp(rne(fma(f32(acc), scale[c], f32(z_y))), lo, hi)`.
     Integer {
-        /// f32 `[co]`: `s_x·s_w[c]/s_y` to 21 bits.
+        /// f32 `[co]`: `s_x·s_w[c]/s_y`, to 21 bits unless the model was quantized already. Sums with short multipliers end faster.
         scale: BlobId,
         /// The node's second input is added.
         residual: Option<Residual>,
@@ -260,9 +260,9 @@ pub enum QOp {
     },
     /// u8 a, u8 b (broadcast) → u8: clamp(rne(fma(f32(q_b), b, fma(f32(q_a), a, k))), lo, hi).
     Add {
-        /// s_a/s_y to 21 bits.
+        /// s_a/s_y.
         a: f32,
-        /// ±s_b/s_y to 21 bits (negative for a subtraction).
+        /// ±s_b/s_y (negative for a subtraction).
         b: f32,
         /// f32(z_y − z_a·a − z_b·b) from f64.
         k: f32,
@@ -273,7 +273,7 @@ pub enum QOp {
     },
     /// u8 a, u8 b (broadcast) → u8: clamp(rne(fma(f32((q_a − z_a)·(q_b − z_b)), scale, f32(z_y))), lo, hi).
     Mul {
-        /// s_a·s_b/s_y to 21 bits.
+        /// s_a·s_b/s_y.
         scale: f32,
         /// Lower clamp.
         lo: u8,

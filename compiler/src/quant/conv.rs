@@ -15,7 +15,7 @@ use super::weights::{self, Channels, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, BlobId, QConv, QOp, QType, QValueId, Residual, Window};
-use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
+use qgraph_runtime::requant::{MULTIPLIER_RANGE, given_multiplier};
 
 /// An ordinary convolution, ready to be given an arithmetic.
 pub(super) struct Layer<'a> {
@@ -368,7 +368,7 @@ impl Layer<'_> {
 /// The multiplier of an operand whose step is `s` output steps. One too small to move any output is raised to the
 /// smallest there is, which does not move it either.
 pub(super) fn ratio(s: f64) -> Result<f32, String> {
-    multiplier(s.max(MULTIPLIER_RANGE.0)).ok_or_else(|| {
+    given_multiplier(s.max(MULTIPLIER_RANGE.0)).ok_or_else(|| {
         format!("an operand's step is {s:e} steps of the result, beyond 2^8; keep this layer in float")
     })
 }

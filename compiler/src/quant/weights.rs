@@ -10,7 +10,7 @@ use super::ranges::Grid;
 use super::transposed;
 use crate::graph::{Graph, Node, Op};
 use crate::qgraph::layout::WeightShape;
-use qgraph_runtime::requant::{MULTIPLIER_RANGE, multiplier};
+use qgraph_runtime::requant::{MULTIPLIER_RANGE, given_multiplier, multiplier};
 
 /// The bound that no accumulator may reach.
 const ACCUMULATOR: f64 = (1u64 << 31) as f64;
@@ -97,7 +97,7 @@ fn channel(
         let folded = ((bias - added / x.step()) / s).round_ties_even() - x.offset() * sum as f64;
         let reach = 255.0 * magnitude as f64 + folded.abs();
         if reach < ACCUMULATOR {
-            return Ok((folded as i32, multiplier_of(x.step() * s, y)?));
+            return Ok((folded as i32, multiplier_of(x.step() * s, y, multiplier)?));
         }
         scale *= reach / ACCUMULATOR * 1.001;
         if scale > f64::from(f32::MAX) {
@@ -107,9 +107,9 @@ fn channel(
     Err("its sum does not fit 32 bits at any weight scale".into())
 }
 
-fn multiplier_of(product: f64, y: Option<Grid>) -> Result<f32, String> {
+fn multiplier_of(product: f64, y: Option<Grid>, round: fn(f64) -> Option<f32>) -> Result<f32, String> {
     match y {
-        Some(y) => multiplier(product / y.step())
+        Some(y) => round(product / y.step())
             .ok_or_else(|| format!("its multiplier {:e} lies outside 2^-64 to 2^8", product / y.step())),
         None => Some(product as f32)
             .filter(|s| s.is_normal())
@@ -189,7 +189,7 @@ impl Given {
             // A multiplier below the smallest moves no output, and nor does the smallest.
             let product = y.map_or(product, |y| product.max(MULTIPLIER_RANGE.0 * y.step()));
             biases.push(folded as i32);
-            scales.push(multiplier_of(product, y).map_err(fail)?);
+            scales.push(multiplier_of(product, y, given_multiplier).map_err(fail)?);
         }
         Ok(Channels { weight: self.weight, bias: biases, scale: scales })
     }

@@ -3,13 +3,6 @@
 use super::*;
 use qgraph_compiler::qgraph::{BlobType, file};
 
-fn again(graph: &QGraph) -> QGraph {
-    let bytes = pipeline::export(graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
-    let imported = import_bytes(&bytes, &Options::default()).unwrap_or_else(|e| panic!("{e}\n{graph}"));
-    let fused = pipeline::fuse(&imported).unwrap_or_else(|e| panic!("{e}")).0;
-    pipeline::quantize_given(&fused, &quant::Options::default()).unwrap_or_else(|e| panic!("{e}\n{fused}"))
-}
-
 /// Constants by name, integers and multipliers alike.
 fn constants(graph: &QGraph) -> Vec<(&str, BlobType, &[u8])> {
     let blob = |k: usize| {
@@ -23,7 +16,7 @@ fn constants(graph: &QGraph) -> Vec<(&str, BlobType, &[u8])> {
 
 #[track_caller]
 fn assert_same(graph: &QGraph, inputs: &[Vec<f32>]) -> QGraph {
-    let again = again(graph);
+    let again = again(graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
     assert!(evaluate(graph, inputs) == evaluate(&again, inputs), "{graph}\n{again}");
     assert!(constants(graph) == constants(&again), "{graph}\n{again}");
     again

@@ -2,6 +2,7 @@
 
 mod channels;
 mod dynamic;
+mod exported;
 mod fallback;
 mod net;
 mod operators;

@@ -59,8 +59,9 @@ pub(crate) struct ConvCase {
     pub(crate) sane: bool,
 }
 
-fn multiplier(s: f64) -> f32 {
-    round_bits(s.clamp(6e-20, 255.0), 21) as f32
+/// A multiplier of 21 bits, as networks that are quantized here have them, or of 24, as those that were quantized elsewhere.
+fn multiplier(s: f64, bits: u32) -> f32 {
+    round_bits(s.clamp(6e-20, 255.0), bits) as f32
 }
 
 /// Output extent of a window.
@@ -187,15 +188,16 @@ impl Maker {
         let bias_blob = self.b.add_blob_i32(&format!("{name}/bias"), &[case.outputs], &bias);
         let ty = self.any_type();
         let spread = |s: i64| 40.0 / (60.0 * (s as f64).sqrt() * 8.0 + 1.0);
+        let bits = self.rng.pick(&[21, 21, 24]);
         let scales: Vec<f32> = sum_abs
             .iter()
             .map(|&s| {
                 if case.to_float {
                     s_x * 0.01 * (1.1 + self.rng.unit())
                 } else if case.sane {
-                    multiplier(spread(s) * (1.2 + self.rng.unit() as f64))
+                    multiplier(spread(s) * (1.2 + self.rng.unit() as f64), bits)
                 } else {
-                    multiplier(2f64.powf(self.rng.unit() as f64 * 36.0 - 28.0))
+                    multiplier(2f64.powf(self.rng.unit() as f64 * 36.0 - 28.0), bits)
                 }
             })
             .collect();
@@ -208,7 +210,7 @@ impl Maker {
             let residual = residual.map(|r| {
                 let (_, z_r) = self.affine(r);
                 let QType::U8 { zero_point, .. } = ty else { unreachable!("types are u8") };
-                let s = multiplier(0.7 + 0.6 * self.rng.unit() as f64);
+                let s = multiplier(0.7 + 0.6 * self.rng.unit() as f64, 24);
                 Residual { scale: s, k: (f64::from(zero_point) - f64::from(z_r) * s as f64) as f32 }
             });
             Arithmetic::Integer { scale, residual, lo, hi }
@@ -330,11 +332,11 @@ impl Maker {
                 let y = if self.rng.one_in(3) { self.reduced(x) } else { partner(self, false) };
                 let (lo, hi) = self.clamp();
                 let op = if self.rng.one_in(2) {
-                    let a = multiplier(0.8 + 0.5 * self.rng.unit() as f64);
+                    let a = multiplier(0.8 + 0.5 * self.rng.unit() as f64, 24);
                     let b = multiplier_signed(self.rng.unit());
                     QOp::Add { a, b, k: 100.0 * self.rng.unit(), lo, hi }
                 } else {
-                    QOp::Mul { scale: multiplier(0.01 * (1.1 + self.rng.unit() as f64)), lo, hi }
+                    QOp::Mul { scale: multiplier(0.01 * (1.1 + self.rng.unit() as f64), 24), lo, hi }
                 };
                 let inputs = if self.rng.one_in(2) { [x, y] } else { [y, x] };
                 let out = if inputs[0] == y { self.b.value(x).shape.clone() } else { shape.clone() };
@@ -545,7 +547,7 @@ impl Maker {
 }
 
 fn multiplier_signed(s: f32) -> f32 {
-    let m = multiplier(f64::from(s.abs()));
+    let m = multiplier(f64::from(s.abs()), 24);
     if s < 0.0 { -m } else { m }
 }
 

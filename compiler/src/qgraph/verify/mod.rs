@@ -13,7 +13,7 @@
 //! **Data.** Blobs lie in the order of their ids, each at the next multiple of 64 bytes, and fill the data. f32 blobs are
 //! finite. Weights have exactly the extents of [`WeightShape::dims`](super::layout::WeightShape::dims); i8 weights are −127..=127; what the layout adds to fill its blocks is zero.
 //!
-//! **Numbers.** Scales of values are normal and positive. Multipliers have 21 bits and lie in
+//! **Numbers.** Scales of values are normal and positive. Multipliers lie in
 //! [`MULTIPLIER_RANGE`](qgraph_runtime::requant::MULTIPLIER_RANGE); offsets are below 2^24. Clamps are not empty. For every
 //! output channel 255·Σ|w| + |b| < 2^31; sums of average pooling stay below 2^31.
 //!

@@ -2,7 +2,7 @@
 
 use super::super::layout::{BLOCK, WeightLayout, WeightShape};
 use super::super::shape::Checked;
-use qgraph_runtime::requant::{MULTIPLIER_RANGE, round_bits};
+use qgraph_runtime::requant::MULTIPLIER_RANGE;
 
 /// Every f32 of a little-endian blob is finite.
 pub(super) fn finite(bytes: &[u8]) -> bool {
@@ -11,16 +11,12 @@ pub(super) fn finite(bytes: &[u8]) -> bool {
     bytes.as_chunks::<4>().0.iter().all(|c| u32::from_le_bytes(*c) & EXPONENT != EXPONENT)
 }
 
-/// `s` is a requantization multiplier: 21 bits, positive, within the range.
+/// `s` is a requantization multiplier: positive, within the range.
 pub(super) fn multiplier(what: &str, s: f32) -> Checked<()> {
-    let x = s as f64;
-    if !(MULTIPLIER_RANGE.0..=MULTIPLIER_RANGE.1).contains(&x) {
-        return Err(format!("{what} {s:e} lies outside 2^-64 to 2^8"));
+    match (MULTIPLIER_RANGE.0..=MULTIPLIER_RANGE.1).contains(&f64::from(s)) {
+        true => Ok(()),
+        false => Err(format!("{what} {s:e} lies outside 2^-64 to 2^8")),
     }
-    if round_bits(x, 21) != x {
-        return Err(format!("{what} {s:e} has more than 21 significant bits"));
-    }
-    Ok(())
 }
 
 /// `k` is an offset of a requantization: finite, below 2^24.
