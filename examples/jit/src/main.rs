@@ -44,7 +44,9 @@ fn classify(model: &str, image: &str, classes: Option<&str>) -> Result<()> {
     match engine {
         Engine::Jit => println!("machine code for {target}, compiled in {:.0?}", start.elapsed()),
         Engine::Interp | Engine::Eval => {
-            println!("kernel interpreter: machine code needs AVX-512 VNNI, which this CPU has not");
+            println!(
+                "kernel interpreter: machine code needs x86-64 with AVX2 and FMA, which this CPU has not"
+            );
         }
     }
 

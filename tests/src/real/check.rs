@@ -5,6 +5,7 @@ use super::models::{MODELS, Model, Reference, Set, Truths};
 use super::samples::{Sample, samples, top5};
 use super::scores::{Noise, Score, best};
 use crate::ort;
+use crate::rust_backend::assert_programs;
 use crate::support::{data_dir, engines};
 use qgraph_compiler::graph::{Graph, Tensor};
 use qgraph_compiler::lower::Options;
@@ -99,8 +100,9 @@ impl Network {
             let found = digest(engines::run(&**engine, &inputs));
             assert_eq!(found, expected, "{}: {name} differs from the evaluator", self.model.name);
         }
+        assert_programs(self.model.name, &self.int8, &inputs);
         if !has_jit() {
-            println!("skipped: {}: machine code, for this CPU has no AVX-512 VNNI", self.model.name);
+            println!("skipped: {}: machine code, for this CPU has no AVX2", self.model.name);
         }
     }
 
@@ -141,7 +143,7 @@ impl Network {
         // A tie or a rounding may turn one answer.
         assert!(unlike <= 1, "{name} on {}: {unlike} classes differ from ONNX Runtime's", set.name);
         if !has_jit() {
-            println!("skipped: {name}: figures of whole sets, for this CPU has no AVX-512 VNNI");
+            println!("skipped: {name}: figures of whole sets, for this CPU has no AVX2");
             return;
         }
         assert_eq!(figures.len(), set.float.len(), "{name} on {}", set.name);

@@ -188,7 +188,7 @@ pub(super) fn case() -> Case {
     let name = "words".to_string();
     let file = vec![0; 64];
     let options = options(&name);
-    Case { name, plans, file, stamp: 0..0, options, input, any_nan: true }
+    Case { name, plans, file, stamp: 0..0, options, input, any_nan: true, expected: None, skipped: 0 }
 }
 
 #[test]
