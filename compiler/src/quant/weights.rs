@@ -88,14 +88,11 @@ fn channel(
         let s = f64::from(scale as f32);
         out.truncate(start);
         out.extend(w.iter().map(|&w| (f64::from(w) / s).round_ties_even().clamp(-127.0, 127.0) as i8));
-        let sum: i64 = out[start..].iter().map(|&q| i64::from(q)).sum();
-        let magnitude: i64 = out[start..].iter().map(|&q| i64::from(q).abs()).sum();
         let added: f64 = means.map_or(0.0, |means| {
             let of = |((&q, &w), mean): ((&i8, &f32), &f64)| (f64::from(q) * s - f64::from(w)) * mean;
             out[start..].iter().zip(w).zip(means).map(of).sum()
         });
-        let folded = ((bias - added / x.step()) / s).round_ties_even() - x.offset() * sum as f64;
-        let reach = 255.0 * magnitude as f64 + folded.abs();
+        let (folded, reach) = fold(&out[start..], ((bias - added / x.step()) / s).round_ties_even(), x);
         if reach < ACCUMULATOR {
             return Ok((folded as i32, multiplier_of(x.step() * s, y, multiplier)?));
         }
@@ -105,6 +102,14 @@ fn channel(
         }
     }
     Err("its sum does not fit 32 bits at any weight scale".into())
+}
+
+/// A bias, in steps of the sum, with the zero point of the inputs folded in; and the bound of what the accumulator can reach.
+fn fold(weights: &[i8], bias: f64, x: Grid) -> (f64, f64) {
+    let sum: i64 = weights.iter().map(|&q| i64::from(q)).sum();
+    let magnitude: i64 = weights.iter().map(|&q| i64::from(q).abs()).sum();
+    let folded = bias - x.offset() * sum as f64;
+    (folded, 255.0 * magnitude as f64 + folded.abs())
 }
 
 fn multiplier_of(product: f64, y: Option<Grid>, round: fn(f64) -> Option<f32>) -> Result<f32, String> {
@@ -178,11 +183,7 @@ impl Given {
                 Some((q, step)) if (step / product - 1.0).abs() < 1e-6 => f64::from(q),
                 _ => (real / product).round_ties_even(),
             };
-            let weights = &self.weight[c * taps..][..taps];
-            let sum: i64 = weights.iter().map(|&q| i64::from(q)).sum();
-            let magnitude: i64 = weights.iter().map(|&q| i64::from(q).abs()).sum();
-            let folded = bias - x.offset() * sum as f64;
-            let reach = 255.0 * magnitude as f64 + folded.abs();
+            let (folded, reach) = fold(&self.weight[c * taps..][..taps], bias, x);
             if reach >= ACCUMULATOR {
                 return Err(fail("its sum does not fit 32 bits".into()));
             }

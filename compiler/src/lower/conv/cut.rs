@@ -52,8 +52,11 @@ impl Extents {
         [inputs, outputs]: [usize; 2],
     ) -> bool {
         let Core { l1, l2, .. } = target.core;
-        if weights > l2 / 2 || inputs + outputs > l2 / 4 * 3 {
-            return weights > l2 / 2;
+        if weights > l2 / 2 {
+            return true;
+        }
+        if inputs + outputs > l2 / 4 * 3 {
+            return false;
         }
         let blocks = self.most_blocks(target);
         let panels = self.blocks.div_ceil(blocks);
