@@ -5,10 +5,52 @@
 //!
 //! `q = clamp(rne(fma(f32(acc), s, z)), lo, hi)`
 //!
+//! A network that was quantized elsewhere asks for another order ([`Rounding::ZeroLast`]), so that it gives the integers that it gives there.
 //! Every engine (evaluator, kernel interpreter, JIT, generated source) must give these bits.
 
 #[cfg(test)]
 mod tests;
+
+/// When the zero point of a result joins, in a convolution without residual, an average, and the quantization of an f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// In the multiply-add that scales, before its one rounding: [`requantize`], [`quantize`].
+    #[default]
+    Fused,
+    /// After scaling and rounding to an integer, as QuantizeLinear of ONNX is defined and ONNX Runtime computes: `clamp(rne(y) + z, lo, hi)`
+    /// with y the product `f32(acc)·scale`, or the quotient `x/scale`, rounded to f32. Half steps then go to even distances from z.
+    ZeroLast,
+}
+
+impl Rounding {
+    /// An accumulator becomes an activation.
+    #[inline]
+    pub fn requantize(self, acc: i32, scale: f32, zero_point: u8, lo: u8, hi: u8) -> u8 {
+        match self {
+            Rounding::Fused => requantize(acc, scale, f32::from(zero_point), lo, hi),
+            Rounding::ZeroLast => add_zero(acc as f32 * scale, zero_point, lo, hi),
+        }
+    }
+
+    /// A real value becomes an activation. NaN becomes 0.
+    #[inline]
+    pub fn quantize(self, x: f32, scale: f32, zero_point: u8) -> u8 {
+        match self {
+            Rounding::Fused => quantize(x, 1.0 / scale, zero_point),
+            Rounding::ZeroLast => add_zero(x / scale, zero_point, 0, 255),
+        }
+    }
+}
+
+/// `clamp(rne(y) + zero_point, lo, hi)`. NaN gives `lo`.
+#[inline(always)]
+fn add_zero(y: f32, zero_point: u8, lo: u8, hi: u8) -> u8 {
+    let zero = f32::from(zero_point);
+    let (lo, hi) = (f32::from(lo) - zero, f32::from(hi) - zero);
+    let y = if y > lo { y } else { lo };
+    let y = if y < hi { y } else { hi };
+    (rne(y) + zero) as u8
+}
 
 /// Smallest and largest requantization multiplier a compiled model may hold.
 pub const MULTIPLIER_RANGE: (f64, f64) = (5.421_010_862_427_522e-20, 256.0); // 2^-64 ..= 2^8
@@ -99,17 +141,27 @@ pub fn multiplier(s: f64) -> Option<f32> {
     in_range(round_bits(s, 21))
 }
 
-/// The multiplier of a ratio of scales that are given: all bits of f32, so that nothing is rounded more coarsely than its definition asks
-/// for. A ratio that has 21 bits, up to one rounding of a scale to f32, is taken to have come from [`multiplier`] and has its bits again.
-pub fn given_multiplier(s: f64) -> Option<f32> {
+/// The multiplier `x·w/y` of scales that a model gives. Where zero points come last: product and quotient in f32, as ONNX Runtime has them.
+/// Else all bits of f32, so that nothing is rounded more coarsely than its definition asks for; but a ratio that has 21 bits, up to one
+/// rounding of a scale to f32, is taken to have come from [`multiplier`] and has its bits again. One too small to move any output is raised to
+/// the smallest that a model may hold, which moves none either; `None` if it is too large.
+pub fn given_multiplier(rounding: Rounding, x: f32, w: f32, y: f32) -> Option<f32> {
+    match rounding {
+        Rounding::Fused => given_ratio(f64::from(x) * f64::from(w) / f64::from(y)),
+        Rounding::ZeroLast => in_range(f64::from(x * w / y).max(MULTIPLIER_RANGE.0)),
+    }
+}
+
+fn given_ratio(s: f64) -> Option<f32> {
     // Half a unit in the last place of f32, relative, and a little for f64.
     const ROUNDING: f64 = 5.961e-8;
+    let s = s.max(MULTIPLIER_RANGE.0);
     let short = round_bits(s, 21);
     in_range(if (short - s).abs() <= s * ROUNDING { short } else { round_bits(s, 24) })
 }
 
-/// A multiplier that compiled models may hold.
-fn in_range(s: f64) -> Option<f32> {
+/// A multiplier that compiled models may hold: inside [`MULTIPLIER_RANGE`].
+pub fn in_range(s: f64) -> Option<f32> {
     (s > 0.0 && s >= MULTIPLIER_RANGE.0 && s <= MULTIPLIER_RANGE.1).then_some(s as f32)
 }
 

@@ -8,7 +8,7 @@ use super::writer::{Writer, float, int, text};
 use crate::onnx::proto::{AttributeProto, data_type};
 use crate::qgraph::{BlobId, FloatBinary, QNode, QOp};
 use qgraph_runtime::functions::Unary;
-use qgraph_runtime::requant::{dequantize, quantize};
+use qgraph_runtime::requant::{Rounding, dequantize};
 
 /// Functions that a table may hold.
 const KNOWN: [Unary; 14] = [
@@ -40,7 +40,11 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
         }
         QOp::Add { b, lo, hi, .. } => {
             let (lo, hi) = bounds(w, y, *lo, *hi);
-            clamped(w, name, if *b < 0.0 { "Sub" } else { "Add" }, &operands, vec![], [lo, hi], &value);
+            let (op, mut operands) = if *b < 0.0 { ("Sub", operands) } else { ("Add", operands) };
+            if op == "Add" && graph.rounding == Rounding::ZeroLast {
+                operands.reverse(); // As the model had them: see `quant`.
+            }
+            clamped(w, name, op, &operands, vec![], [lo, hi], &value);
         }
         QOp::Mul { lo, hi, .. } => {
             let (lo, hi) = bounds(w, y, *lo, *hi);
@@ -176,7 +180,7 @@ fn table(w: &mut Writer<'_>, node: &QNode, blob: BlobId) -> Result<(), String> {
     let (from, to) = (from as f32, to as f32);
     let bytes = graph.blob_bytes(blob).to_vec();
     let holds = |f: &dyn Fn(f32) -> f32| {
-        let byte = |q| quantize(f(dequantize(q, from, zero_from)), 1.0 / to, zero_to);
+        let byte = |q| graph.rounding.quantize(f(dequantize(q, from, zero_from)), to, zero_to);
         bytes.len() == 256 && (0..=255).zip(&bytes).all(|(q, &b)| byte(q) == b)
     };
     if holds(&|x| x) {

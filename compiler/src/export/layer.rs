@@ -105,11 +105,11 @@ fn scales(w: &Writer<'_>, conv: &QConv, x: f64, y: Option<f64>) -> Result<Vec<f3
     else {
         return Err("is a float layer on integers; this is a bug".into());
     };
-    let multipliers = w.graph.blob_f32(*scale);
+    let (multipliers, rounding) = (w.graph.blob_f32(*scale), w.graph.rounding);
     let of = |(c, &m): (usize, &f32)| {
         let near = (f64::from(m) * y.unwrap_or(1.0) / x) as f32;
         let again = |s: f32| match y {
-            Some(y) => given_multiplier(x * f64::from(s) / y),
+            Some(y) => given_multiplier(rounding, x as f32, s, y as f32),
             None => Some((x * f64::from(s)) as f32),
         };
         [near, near.next_down(), near.next_up(), near.next_down().next_down(), near.next_up().next_up()]

@@ -2,7 +2,8 @@
 //!
 //! In: a verified [`QGraph`]. Out: the bytes of an ONNX model (opset 20) that any runtime reads, with the integers, scales and zero points
 //! of the graph. Holds: computed in exact arithmetic and rounded half to even, the model gives the graph's integers; imported again, it has the
-//! graph's constants, bit for bit. A value keeps its name, on the real numbers before they are rounded.
+//! graph's constants, bit for bit. Where zero points do not come last, as ONNX defines it, metadata of the model say so. A value keeps its
+//! name, on the real numbers before they are rounded.
 //!
 //! - `writer`: names, constants and nodes of the model. `layer`: convolutions. `function`: single elements. `moves`: windows and moves.
 

@@ -6,6 +6,7 @@
 use crate::onnx::proto::*;
 use crate::qgraph::{BlobId, BlobType, QGraph, QType, QValueId};
 use prost::Message;
+use qgraph_runtime::requant::Rounding;
 use std::collections::{HashMap, HashSet};
 
 /// Operator set that is written: the first with Gelu.
@@ -45,6 +46,12 @@ impl<'a> Writer<'a> {
             producer_name: "qgraph".into(),
             graph: Some(self.out),
             opset_import: vec![opset],
+            metadata_props: match self.graph.rounding {
+                Rounding::Fused => {
+                    vec![StringStringEntryProto { key: FUSED_ZERO_POINTS.into(), value: "true".into() }]
+                }
+                Rounding::ZeroLast => vec![],
+            },
         };
         model.encode_to_vec()
     }

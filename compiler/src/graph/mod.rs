@@ -17,6 +17,7 @@ pub mod quantized;
 pub mod shape;
 pub mod verify;
 
+use qgraph_runtime::requant::Rounding;
 use std::sync::Arc;
 
 pub use op::*;
@@ -92,12 +93,15 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// What the caller gets.
     pub outputs: Vec<ValueId>,
+    /// How a model that is quantized already rounds.
+    pub rounding: Rounding,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
-        Graph { name: name.into(), nodes: vec![], values: vec![], inputs: vec![], outputs: vec![] }
+        let rounding = Rounding::default();
+        Graph { name: name.into(), nodes: vec![], values: vec![], inputs: vec![], outputs: vec![], rounding }
     }
 
     /// The value behind an id.

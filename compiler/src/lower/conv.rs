@@ -13,11 +13,12 @@ pub(super) use cut::TileCosts;
 
 use super::Lower;
 use super::draft::{At, Place};
-use super::epilogue::{CommonValues, Finish, magic_bias, magic_offset};
+use super::epilogue::{CommonValues, Finish, magic, magic_bias};
 use crate::error::Result;
 use crate::qgraph::layout::{WeightLayout, WeightShape};
 use crate::qgraph::{Arithmetic, QConv, QNode};
 use crate::target::{Dots, Target};
+use qgraph_runtime::requant::Rounding;
 use std::ops::Range;
 
 /// The inner product of a k-step.
@@ -124,22 +125,26 @@ impl Lower<'_> {
             Arithmetic::Integer { scale: id, residual, lo, hi } => {
                 scale = self.graph.blob_f32(*id);
                 (common.lo, common.hi) = (*lo, *hi);
-                common.offset = residual.map_or(self.affine(node.output).1 as f32, |r| r.k);
+                let zero = self.affine(node.output).1;
+                let zero_last = residual.is_none() && zero > 0 && self.graph.rounding == Rounding::ZeroLast;
+                // What joins before rounding.
+                let start = if zero_last { 0.0 } else { residual.map_or(f32::from(zero), |r| r.k) };
+                common.offset = if zero_last { u32::from(zero) } else { start.to_bits() };
                 common.residual_scale = residual.map_or(0.0, |r| r.scale);
                 let reach = accumulator_bounds(&shape, self.graph.blob_bytes(conv.weight), &bias);
-                let rest = common.offset.abs() as f64 + 255.0 * common.residual_scale as f64;
+                let rest = start.abs() as f64 + 255.0 * common.residual_scale as f64;
                 let beyond =
                     |acc: i64, s: f32| acc.unsigned_abs() as f64 * s as f64 + rest >= f64::from(1 << 30);
                 let guard = reach.iter().zip(&scale).any(|(r, &s)| beyond(r.start, s) || beyond(r.end, s));
-                let small = reach.iter().all(|r| r.start >= -(1 << 22) && r.end < 1 << 22);
-                let exact =
-                    || scale.iter().map(|&s| magic_offset(common.offset, s)).collect::<Option<Vec<f32>>>();
-                offset = if small { exact().unwrap_or_default() } else { Vec::new() };
-                let magic = !offset.is_empty();
-                if magic {
-                    bias.iter_mut().for_each(|b| *b = magic_bias(*b));
+                let saturates = start == 0.0 && residual.is_none() && !zero_last;
+                let found = magic(start, &scale, &reach, saturates);
+                let magic = found.is_some();
+                if let Some((magic, offsets)) = found {
+                    offset = offsets;
+                    bias.iter_mut().for_each(|b| *b = magic_bias(magic, *b));
                 }
-                Finish::Requantize { residual: residual.is_some(), guard, magic, lo: *lo > 0, hi: *hi < 255 }
+                let (lo, hi) = (*lo > 0, *hi < 255);
+                Finish::Requantize { residual: residual.is_some(), guard, magic, zero_last, lo, hi }
             }
             Arithmetic::IntegerToFloat { scale: id, lo, hi } => {
                 scale = self.graph.blob_f32(*id);

@@ -296,12 +296,12 @@ pub(super) struct Ending<'a> {
 
 impl Ending<'_> {
     pub(super) fn emit(&self, b: &mut KernelBuilder, t: Tile, outputs: &[Output]) {
-        let Finish::Requantize { residual, guard, magic, lo, hi } = self.finish else { return };
+        let Finish::Requantize { residual, guard, magic, zero_last, lo, hi } = self.finish else { return };
         let (bytes, params) = (self.target.vector_bytes(), self.params);
         let constant = |which| Operand::<Reg, Addr>::Mem(common(self.target, params.c, which));
         let load = |dst: Reg, src: Addr| Instr::Load { dst, src, bytes };
         let [offset, scale] = t.unpack.free();
-        if !magic {
+        if !magic && !zero_last {
             b.op(load(offset.clone(), common(self.target, params.c, Common::Offset)));
         }
         for j in 0..4 {
@@ -314,8 +314,15 @@ impl Ending<'_> {
                 if !magic {
                     b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
                 }
-                b.op(Instr::FmaMul { x: acc, m: scale.clone().into(), c: offset.clone() });
+                b.op(if zero_last && !magic {
+                    Instr::MulF32 { dst: acc.clone(), a: acc, b: scale.clone().into() }
+                } else {
+                    Instr::FmaMul { x: acc, m: scale.clone().into(), c: offset.clone() }
+                });
             }
+        }
+        if zero_last {
+            b.op(load(offset.clone(), common(self.target, params.c, Common::Offset)));
         }
         for o in outputs {
             let acc = |j: usize| t.acc.at(o.acc + j);
@@ -337,6 +344,9 @@ impl Ending<'_> {
                     b.op(Instr::MinF32 { dst: acc(j), a: acc(j), b: constant(Common::FloatHi) });
                 }
                 b.op(Instr::CvtF32I32 { dst: acc(j), src: acc(j) });
+                if zero_last {
+                    b.op(Instr::AddI32 { dst: acc(j), a: acc(j), b: offset.clone().into() });
+                }
             }
             let lo = lo.then(|| constant(Common::Lo));
             let hi = hi.then(|| constant(Common::Hi));

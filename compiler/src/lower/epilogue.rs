@@ -6,11 +6,12 @@
 use super::draft::{At, Draft};
 use crate::kernel::{Access, Addr, Affine, Instr, KernelBuilder, Operand, ParamId, Reg, Regs, Var};
 use crate::target::Target;
+use std::ops::Range;
 
 /// Vectors of the layer-wide table, by position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Common {
-    /// f32 zero point of the output, or the residual constant k.
+    /// f32 zero point of the output, or the residual constant k; or the zero point as an integer, where it comes last.
     Offset,
     /// Dword order that undoes the in-lane packs.
     Order,
@@ -31,7 +32,8 @@ pub(super) enum Common {
 /// What the layer-wide table holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CommonValues {
-    pub(super) offset: f32,
+    /// Bits of [`Common::Offset`].
+    pub(super) offset: u32,
     pub(super) lo: u8,
     pub(super) hi: u8,
     pub(super) float_lo: f32,
@@ -54,7 +56,7 @@ pub(super) fn pack_order(lanes: usize) -> Vec<u32> {
 pub(super) fn common_table(target: &Target, draft: &mut Draft, v: &CommonValues) -> At {
     let lanes = target.lanes;
     let splat = |x: f32| x.to_le_bytes().repeat(lanes);
-    let mut bytes = splat(v.offset);
+    let mut bytes = splat(f32::from_bits(v.offset));
     bytes.extend(pack_order(lanes).iter().flat_map(|d| d.to_le_bytes()));
     bytes.extend(std::iter::repeat_n(v.lo, 4 * lanes));
     bytes.extend(std::iter::repeat_n(v.hi, 4 * lanes));
@@ -69,10 +71,14 @@ pub(super) fn common_table(target: &Target, draft: &mut Draft, v: &CommonValues)
 /// this much higher needs no conversion: `fma(MAGIC + n, s, offset − MAGIC·s)` has the bits of `fma(n, s, offset)` if that constant is exact.
 const MAGIC: f32 = 12_582_912.0;
 
-/// The constant that replaces the offset of a channel of scale `s` whose accumulators start [`MAGIC`] higher; `None` if it is not exact.
-pub(super) fn magic_offset(offset: f32, s: f32) -> Option<f32> {
+/// 2^23: the same for every n in [0, 2^23), and for every s without offset, because a power of two times s is exact. The bits of a negative n,
+/// from −2^23, are those of MAGIC_POSITIVE + n/2: a value of the right sign, which is enough where all negative ones end at 0.
+const MAGIC_POSITIVE: f32 = 8_388_608.0;
+
+/// The constant that replaces the offset of a channel of scale `s` whose accumulators start so much higher; `None` if it is not exact.
+fn magic_offset(magic: f32, offset: f32, s: f32) -> Option<f32> {
     // The product is exact in f64: 24 + 2 bits. The difference is if Knuth's two-sum finds no error in it.
-    let (a, b) = (f64::from(offset), f64::from(MAGIC) * f64::from(s));
+    let (a, b) = (f64::from(offset), f64::from(magic) * f64::from(s));
     let wanted = a - b;
     let b_part = a - wanted;
     let error = (a - (wanted + b_part)) + (b_part - b);
@@ -80,9 +86,25 @@ pub(super) fn magic_offset(offset: f32, s: f32) -> Option<f32> {
     (error == 0.0 && f64::from(found) == wanted).then_some(found)
 }
 
+/// How much higher the accumulators of a layer may start, and the offset of each channel then; `None` if not all have one. `reach`: what
+/// accumulators can be, ends included. `saturates`: negative ones give what 0 gives, and there is no offset.
+pub(super) fn magic(
+    offset: f32,
+    scales: &[f32],
+    reach: &[Range<i64>],
+    saturates: bool,
+) -> Option<(f32, Vec<f32>)> {
+    let way = |magic: f32, most: i64| {
+        let fits = reach.iter().all(|r| r.start >= -most && r.end < most);
+        let offsets = || scales.iter().map(|&s| magic_offset(magic, offset, s)).collect::<Option<_>>();
+        fits.then(offsets)?.map(|offsets| (magic, offsets))
+    };
+    way(MAGIC, 1 << 22).or_else(|| saturates.then(|| way(MAGIC_POSITIVE, 1 << 23))?)
+}
+
 /// Bits of an accumulator's start.
-pub(super) fn magic_bias(bias: u32) -> u32 {
-    bias.wrapping_add(MAGIC.to_bits())
+pub(super) fn magic_bias(magic: f32, bias: u32) -> u32 {
+    bias.wrapping_add(magic.to_bits())
 }
 
 /// How accumulators end.
@@ -94,8 +116,10 @@ pub(super) enum Finish {
         residual: bool,
         /// The value may leave i32's range: clamp in f32 first.
         guard: bool,
-        /// Accumulators start [`MAGIC`] higher and are f32 without conversion.
+        /// Accumulators start [`MAGIC`] or [`MAGIC_POSITIVE`] higher and are f32 without conversion.
         magic: bool,
+        /// A zero point is added after rounding. There is no residual then.
+        zero_last: bool,
         /// The lower clamp is above 0.
         lo: bool,
         /// The upper clamp is below 255.
@@ -191,7 +215,7 @@ pub(super) struct Outputs<'a> {
     pub(super) y_step: usize,
     /// Bytes between pixels from `r`.
     pub(super) r_step: usize,
-    /// Register of the offset vector, then of the residual's scale.
+    /// Register of the offset vector, then of the residual's scale or the zero point that comes last.
     pub(super) offset: Reg,
     /// Register of the pack order.
     pub(super) order: Reg,
@@ -202,8 +226,11 @@ pub(super) struct Outputs<'a> {
 impl Outputs<'_> {
     pub(super) fn emit(&self, b: &mut KernelBuilder) {
         match self.finish {
-            Finish::Requantize { residual, guard, magic, lo, hi } => {
-                self.scale(b, magic);
+            Finish::Requantize { residual, guard, magic, zero_last, lo, hi } => {
+                self.scale(b, magic, zero_last);
+                if zero_last {
+                    self.load(b, &self.offset, Common::Offset);
+                }
                 if residual {
                     self.load(b, &self.offset, Common::ResidualScale);
                 }
@@ -213,13 +240,13 @@ impl Outputs<'_> {
                 let together = self.together();
                 b.unroll(self.pixels / together, |b, g| {
                     for k in 0..together {
-                        self.round(b, &(g * together + k), residual, guard);
+                        self.round(b, &(g * together + k), residual, guard, zero_last);
                     }
                     self.pack(b, &(g * together), together, lo, hi);
                 });
                 b.unroll(self.pixels % together, |b, p| {
                     let p = p + self.pixels / together * together;
-                    self.round(b, &p, residual, guard);
+                    self.round(b, &p, residual, guard, zero_last);
                     self.pack(b, &p, 1, lo, hi);
                 });
             }
@@ -267,9 +294,9 @@ impl Outputs<'_> {
     }
 
     /// Every accumulator times its scale, plus its offset.
-    fn scale(&self, b: &mut KernelBuilder, magic: bool) {
+    fn scale(&self, b: &mut KernelBuilder, magic: bool, zero_last: bool) {
         let bytes = self.target.vector_bytes();
-        if !magic {
+        if !magic && !zero_last {
             self.load(b, &self.offset, Common::Offset);
         }
         b.unroll(self.vectors, |b, v| {
@@ -287,13 +314,17 @@ impl Outputs<'_> {
                 if !magic {
                     b.op(Instr::CvtI32F32 { dst: acc.clone(), src: acc.clone() });
                 }
-                b.op(Instr::FmaMul { x: acc, m: scale.clone(), c: self.offset.clone() });
+                b.op(if zero_last && !magic {
+                    Instr::MulF32 { dst: acc.clone(), a: acc, b: scale.clone() }
+                } else {
+                    Instr::FmaMul { x: acc, m: scale.clone(), c: self.offset.clone() }
+                });
             });
         });
     }
 
     /// The rest of a pixel's way to integers.
-    fn round(&self, b: &mut KernelBuilder, p: &Affine, residual: bool, guard: bool) {
+    fn round(&self, b: &mut KernelBuilder, p: &Affine, residual: bool, guard: bool, zero_last: bool) {
         let lanes = self.target.lanes;
         for v in 0..self.vectors {
             let acc = self.reg(p, v);
@@ -308,7 +339,10 @@ impl Outputs<'_> {
             if guard {
                 self.clamp(b, &acc);
             }
-            b.op(Instr::CvtF32I32 { dst: acc.clone(), src: acc });
+            b.op(Instr::CvtF32I32 { dst: acc.clone(), src: acc.clone() });
+            if zero_last {
+                b.op(Instr::AddI32 { dst: acc.clone(), a: acc, b: self.offset.clone().into() });
+            }
         }
     }
 
@@ -407,10 +441,10 @@ mod tests {
         for k in 0..400 {
             let s = multiplier(2f64.powi(-2 - k % 18) * (1.0 + f64::from(k) * 0.002_397)).expect("in range");
             for offset in [0.0, 1.0, 77.0, 255.0] {
-                let Some(c) = magic_offset(offset, s) else { continue };
+                let Some(c) = magic_offset(MAGIC, offset, s) else { continue };
                 exact += 1;
                 for n in [-(1 << 22), -4_194_303, -77_777, -1, 0, 1, 12_345, 3_999_999, (1 << 22) - 1] {
-                    let a = f32::from_bits(magic_bias(n as u32));
+                    let a = f32::from_bits(magic_bias(MAGIC, n as u32));
                     assert_eq!(a, MAGIC + n as f32);
                     let (found, expected) = (a.mul_add(s, c), (n as f32).mul_add(s, offset));
                     assert_eq!(found.to_bits(), expected.to_bits(), "{n} · {s:e} + {offset}");
@@ -421,9 +455,24 @@ mod tests {
     }
 
     #[test]
+    fn positive_accumulators_give_the_same_bits_for_all_scales() {
+        for k in 0..400u32 {
+            let s = f32::from_bits(0x3f7f_ffff - k * 0x0007_1235); // All 24 bits.
+            let c = magic_offset(MAGIC_POSITIVE, 0.0, s).expect("a power of two");
+            let found = |n: i32| f32::from_bits(magic_bias(MAGIC_POSITIVE, n as u32)).mul_add(s, c);
+            for n in [0, 1, 3, 12_345, 3_999_999, (1 << 23) - 1] {
+                assert_eq!(found(n).to_bits(), (n as f32 * s).to_bits(), "{n} · {s:e}");
+            }
+            for n in [-1, -2, -777, -4_000_001, -(1 << 23)] {
+                assert_eq!(found(n), n as f32 * 0.5 * s, "{n} · {s:e}");
+            }
+        }
+    }
+
+    #[test]
     fn an_inexact_constant_is_refused() {
-        assert_eq!(magic_offset(1.0 / 3.0, 0.75), None);
+        assert_eq!(magic_offset(MAGIC, 1.0 / 3.0, 0.75), None);
         // The difference rounds to the offset itself, in f64 already.
-        assert_eq!(magic_offset(1.0, f32::from_bits(0x2000_0000)), None);
+        assert_eq!(magic_offset(MAGIC, 1.0, f32::from_bits(0x2000_0000)), None);
     }
 }

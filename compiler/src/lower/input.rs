@@ -8,12 +8,13 @@ use super::elementwise::{Elementwise, bytes_out, order_vector, splat};
 use super::layout::Layout;
 use super::{InputFormat, Lower, Options, Space};
 use crate::error::{Error, Result, Stage};
-use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
+use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg};
 use crate::plan::{GridDim, Io};
 use crate::preprocess::{InputLayout, Preprocess};
 use crate::qgraph::{QGraph, QNode, QValueId};
 use crate::target::Target;
 use qgraph_runtime::Dtype;
+use qgraph_runtime::requant::Rounding;
 use std::borrow::Cow;
 
 /// What a model made with these options takes. Errors: inputs that are not images where the format is one of images.
@@ -143,27 +144,29 @@ impl Lower<'_> {
         self.copy(&node.name, "planes to pixels", &bytes, &y);
     }
 
-    /// Constant vectors of a quantization to this value: 1/scale, zero point, bounds, and the order in which bytes are packed.
+    /// Constant vectors of a quantization to this value: the scale or its inverse, zero point and bounds, for [`quantize_lanes`]; and the
+    /// order in which bytes are packed.
     pub(super) fn quantize_constants(&self, y: QValueId) -> [Vec<u8>; 5] {
         let ((scale, zero_point), t) = (self.affine(y), self.target);
-        let reals = [1.0 / scale, f32::from(zero_point), 0.0, 255.0].map(|x| splat(t, x));
-        let [inverse, zero, lo, hi] = reals;
-        [inverse, zero, lo, hi, order_vector(t)]
+        let zero = f32::from(zero_point);
+        let [scale, zero, lo, hi] = match self.graph.rounding {
+            Rounding::Fused => [1.0 / scale, zero, 0.0, 255.0],
+            Rounding::ZeroLast => [scale, f32::from_bits(zero_point.into()), -zero, 255.0 - zero],
+        }
+        .map(|x| splat(t, x));
+        [scale, zero, lo, hi, order_vector(t)]
     }
 
     /// f32 to u8, both in one order.
     fn quantize_elements(&mut self, node: &QNode, x: Place, y: Place) {
         let chunk = 4 * self.target.lanes;
-        let constants = self.quantize_constants(node.output).concat();
+        let (constants, rounding) = (self.quantize_constants(node.output).concat(), self.graph.rounding);
         let e = Elementwise { name: "quantize", y, x: vec![x], constants, table: false, registers: 6, chunk };
         self.elementwise(node, "quantize", e, |b, k, count| {
             bytes_out(b, k, count, 4, None, |b, v, at, n| {
                 k.load_f32(b, v.clone(), 0, at, n);
-                let c = k.constant_register(b, 1, k.t.at(5));
-                b.op(Instr::FmaMul { x: v.clone(), m: k.constant(0), c });
-                b.op(Instr::MaxF32 { dst: v.clone(), a: v.clone(), b: k.constant(2) });
-                b.op(Instr::MinF32 { dst: v.clone(), a: v.clone(), b: k.constant(3) });
-                b.op(Instr::CvtF32I32 { dst: v.clone(), src: v });
+                let zero = k.constant_register(b, 1, k.t.at(5));
+                quantize_lanes(b, rounding, &v, zero, [0, 2, 3].map(|at| k.constant(at)));
             });
         });
     }
@@ -182,7 +185,8 @@ impl Lower<'_> {
             if count == 0 {
                 continue;
             }
-            let kernel = self.draft.kernel(planes_kernel(&target, c, plane, pixels, count));
+            let kernel = planes_kernel(&target, self.graph.rounding, c, plane, pixels, count);
+            let kernel = self.draft.kernel(kernel);
             let skip = first * lanes;
             let args = vec![y.first().plus(skip * c), x.first().plus(skip * 4), constants];
             let grid = [
@@ -210,7 +214,36 @@ pub(super) fn join_order(target: &Target, c: usize) -> Vec<u8> {
     order.iter().flat_map(|d| d.to_le_bytes()).collect()
 }
 
-fn planes_kernel(target: &Target, c: usize, plane: usize, pixels: usize, count: usize) -> Kernel {
+/// f32 lanes to integers in 0..=255, by vectors of [`Lower::quantize_constants`]: the zero point, and scale and bounds.
+pub(super) fn quantize_lanes(
+    b: &mut KernelBuilder,
+    rounding: Rounding,
+    v: &Reg,
+    zero: Reg,
+    [scale, lo, hi]: [Operand<Reg, Addr>; 3],
+) {
+    let v = || v.clone();
+    b.op(match rounding {
+        Rounding::Fused => Instr::FmaMul { x: v(), m: scale, c: zero.clone() },
+        Rounding::ZeroLast => Instr::DivF32 { dst: v(), a: v(), b: scale },
+    });
+    b.op(Instr::MaxF32 { dst: v(), a: v(), b: lo });
+    b.op(Instr::MinF32 { dst: v(), a: v(), b: hi });
+    b.op(Instr::CvtF32I32 { dst: v(), src: v() });
+    match rounding {
+        Rounding::Fused => {}
+        Rounding::ZeroLast => b.op(Instr::AddI32 { dst: v(), a: v(), b: zero.into() }),
+    }
+}
+
+fn planes_kernel(
+    target: &Target,
+    rounding: Rounding,
+    c: usize,
+    plane: usize,
+    pixels: usize,
+    count: usize,
+) -> Kernel {
     let bytes = target.vector_bytes();
     let mut b = KernelBuilder::new(format!("quantize_nchw{c}_{pixels}_{}", target.name), target.lanes);
     let y = b.param("y", Access::Write);
@@ -219,15 +252,13 @@ fn planes_kernel(target: &Target, c: usize, plane: usize, pixels: usize, count: 
     let v = b.array("v", c);
     let constants = b.array("k", 6);
     (0..6).for_each(|k| b.op(Instr::Load { dst: constants.at(k), src: Addr::new(table, k * bytes), bytes }));
-    let [scale, offset, lo, hi, control, order] = [0, 1, 2, 3, 4, 5].map(|k| constants.at(k));
+    let [scale, zero, lo, hi, control, order] = [0, 1, 2, 3, 4, 5].map(|k| constants.at(k));
     b.loop_(count, [(y, (target.lanes * c) as i64), (x, bytes as i64)], |b| {
         for k in 0..c {
             let r = v.at(k);
             b.op(Instr::Load { dst: r.clone(), src: Addr::new(x, k * plane), bytes: 4 * pixels });
-            b.op(Instr::FmaMul { x: r.clone(), m: scale.clone().into(), c: offset.clone() });
-            b.op(Instr::MaxF32 { dst: r.clone(), a: r.clone(), b: lo.clone().into() });
-            b.op(Instr::MinF32 { dst: r.clone(), a: r.clone(), b: hi.clone().into() });
-            b.op(Instr::CvtF32I32 { dst: r.clone(), src: r.clone() });
+            let vectors = [&scale, &lo, &hi].map(|r| r.clone().into());
+            quantize_lanes(b, rounding, &r, zero.clone(), vectors);
             if k > 0 {
                 b.op(Instr::ShlI32 { dst: r.clone(), a: r.clone(), by: 8 * k as u32 });
                 b.op(Instr::Or { dst: v.at(0), a: v.at(0), b: r.into() });

@@ -7,14 +7,14 @@ use super::Lower;
 use super::draft::{DraftCall, Place};
 use super::elementwise::{Elementwise, splat};
 use super::epilogue::pack;
-use super::input::{axes, join_order, preprocess};
+use super::input::{axes, join_order, preprocess, quantize_lanes};
 use super::layout::Layout;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, Operand, Reg};
 use crate::plan::GridDim;
 use crate::preprocess::Preprocess;
 use crate::qgraph::QNode;
 use crate::target::Target;
-use qgraph_runtime::requant;
+use qgraph_runtime::requant::{self, Rounding};
 
 /// A number per channel of the network, in lanes that follow each other like the channels of decoded pixels.
 fn pattern(p: &Preprocess, c: usize, lanes: usize, of: &dyn Fn(usize) -> f32) -> Vec<u8> {
@@ -81,10 +81,10 @@ impl Lower<'_> {
         // Vectors after which the channels begin anew, and vectors of a body.
         let (period, vectors) = if c == 3 { (3, 3) } else { (1, 4) };
         let pattern = |of: &dyn Fn(usize) -> f32| pattern(&p, c, period * lanes, of);
-        let (scale, zero_point) = self.affine(node.output);
+        let ((scale, zero_point), rounding) = (self.affine(node.output), self.graph.rounding);
         let lines: Option<Vec<(f32, f32)>> =
-            (0..c).map(|channel| line(&p, channel, scale, zero_point)).collect();
-        let [inverse, zero, lo, hi, order] = self.quantize_constants(node.output);
+            (0..c).map(|channel| line(&p, rounding, channel, scale, zero_point)).collect();
+        let [quantum, zero, lo, hi, order] = self.quantize_constants(node.output);
         let mut constants = vec![order];
         if p.source(0, c) != 0 {
             let swap = [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 0x80, 0x80, 0x80, 0x80];
@@ -96,7 +96,7 @@ impl Lower<'_> {
             Some(lines) => constants.extend([pattern(&|c| lines[c].0), pattern(&|c| lines[c].1)]),
             None => {
                 let (mean, std) = (pattern(&|c| p.mean_of(c)), pattern(&|c| p.std_of(c)));
-                constants.extend([mean, std, splat(&target, p.scale), inverse, zero, lo, hi]);
+                constants.extend([mean, std, splat(&target, p.scale), quantum, zero, lo, hi]);
             }
         }
         let (chunk, x) = (vectors * lanes, vec![x.clone()]);
@@ -118,15 +118,13 @@ impl Lower<'_> {
                 if lines.is_some() {
                     let c = k.constant_register(b, pattern + period, spare);
                     b.op(Instr::FmaMul { x: v.clone(), m: k.constant(pattern), c });
+                    b.op(Instr::CvtF32I32 { dst: v.clone(), src: v.clone() });
                 } else {
                     let splats = first + 2 * period;
                     normalize(b, v, [splats, pattern, pattern + period].map(|at| k.constant(at)));
-                    let c = k.constant_register(b, splats + 2, spare);
-                    b.op(Instr::FmaMul { x: v.clone(), m: k.constant(splats + 1), c });
-                    b.op(Instr::MaxF32 { dst: v.clone(), a: v.clone(), b: k.constant(splats + 3) });
-                    b.op(Instr::MinF32 { dst: v.clone(), a: v.clone(), b: k.constant(splats + 4) });
+                    let zero = k.constant_register(b, splats + 2, spare);
+                    quantize_lanes(b, rounding, v, zero, [1, 3, 4].map(|at| k.constant(splats + at)));
                 }
-                b.op(Instr::CvtF32I32 { dst: v.clone(), src: v.clone() });
             }
             let permute = |b: &mut KernelBuilder, v: &Reg, at: usize| {
                 if lanes > 4 {
@@ -216,9 +214,15 @@ fn spread(target: &Target) -> Vec<u8> {
 }
 
 /// `(a, b)` such that `fma(u, a, b)`, rounded and saturated, is the quantized byte of every pixel value u of a channel, if f32 has such.
-fn line(p: &Preprocess, channel: usize, scale: f32, zero_point: u8) -> Option<(f32, f32)> {
+fn line(
+    p: &Preprocess,
+    rounding: Rounding,
+    channel: usize,
+    scale: f32,
+    zero_point: u8,
+) -> Option<(f32, f32)> {
     let bytes: [u8; 256] =
-        std::array::from_fn(|u| requant::quantize(p.normalize(u as u8, channel), 1.0 / scale, zero_point));
+        std::array::from_fn(|u| rounding.quantize(p.normalize(u as u8, channel), scale, zero_point));
     let a = (f64::from(p.scale) / f64::from(p.std_of(channel)) / f64::from(scale)) as f32;
     // The b that keep every product within half a step of its byte; beyond the ends any distance will do.
     let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -261,7 +265,7 @@ mod tests {
                 [(0.0187, 114), (1.0, 0), (0.007_843_137, 128), (0.02, 0), (3.7, 255)]
             {
                 let p = preprocess(1.0, mean, std);
-                if line(&p, 0, quantum, zero_point).is_none() {
+                if line(&p, Rounding::Fused, 0, quantum, zero_point).is_none() {
                     without.push((mean, std, quantum, zero_point));
                 }
             }
@@ -269,15 +273,15 @@ mod tests {
         // There, pixels lie so near the middle between two bytes that the roundings of preprocessing decide.
         assert_eq!(without, [(116.28, 57.12, 0.007_843_137, 128), (127.5, 127.5, 0.007_843_137, 128)]);
         // All bytes alike; falling.
-        assert!(line(&preprocess(1.0, -1e6, 1.0), 0, 1.0, 0).is_some());
-        assert!(line(&preprocess(-1.0, 0.0, 1.0), 0, 1.0, 255).is_some());
+        assert!(line(&preprocess(1.0, -1e6, 1.0), Rounding::Fused, 0, 1.0, 0).is_some());
+        assert!(line(&preprocess(-1.0, 0.0, 1.0), Rounding::Fused, 0, 1.0, 255).is_some());
     }
 
     #[test]
     fn a_line_that_is_none_is_not_taken() {
         // x·scale overflows to infinity from u = 2 on.
-        assert_eq!(line(&preprocess(2e38, 0.0, 1.0), 0, 1.0, 7), None);
+        assert_eq!(line(&preprocess(2e38, 0.0, 1.0), Rounding::Fused, 0, 1.0, 7), None);
         // All pixels lie in the middle between two bytes but for the roundings of a division and a product.
-        assert_eq!(line(&preprocess(1.0, 127.5, 127.5), 0, 0.007_843_137, 128), None);
+        assert_eq!(line(&preprocess(1.0, 127.5, 127.5), Rounding::Fused, 0, 0.007_843_137, 128), None);
     }
 }

@@ -9,9 +9,9 @@ use super::{At, Lower};
 use crate::error::Result;
 use crate::kernel::{Access, Addr, Instr, Kernel, KernelBuilder, ParamId, Reg};
 use crate::plan::GridDim;
-use crate::qgraph::layout::average_multiplier;
 use crate::qgraph::{QNode, Window};
 use crate::target::Target;
+use qgraph_runtime::requant::Rounding;
 
 /// Windows of at most this many elements are unrolled.
 const UNROLL: usize = 9;
@@ -69,9 +69,10 @@ impl Lower<'_> {
         let zero = |v| self.affine(v).1;
         let (zx, zy) = (zero(node.inputs[0]), zero(node.output));
         let taps = window.kernel[0] * window.kernel[1];
-        let target = self.target.clone();
+        let (target, graph) = (self.target.clone(), self.graph);
+        let multiplier = |n: usize| graph.average_multiplier(node, ratio, n);
         for (a, b) in spans[0].iter().flat_map(|a| spans[1].iter().map(move |b| (a, b))) {
-            if kind == Average::Integer && average_multiplier(ratio, a.count * b.count).is_none() {
+            if kind == Average::Integer && multiplier(a.count * b.count).is_none() {
                 return self.refuse(
                     node,
                     "the average's multiplier is out of range; recalibrate this layer's output",
@@ -80,17 +81,22 @@ impl Lower<'_> {
         }
         let constants = |n: usize| {
             let factor = match kind {
-                Average::Integer => average_multiplier(ratio, n).unwrap_or(0.0),
+                Average::Integer => multiplier(n).unwrap_or(0.0),
                 Average::ToFloat => (ratio / n as f64) as f32,
                 Average::Float => n as f32,
             };
             let start = -(taps as i32 * i32::from(zx));
+            let zero = f32::from(zy);
+            let (offset, lo) = match graph.rounding {
+                Rounding::Fused => (zero, 0.0),
+                Rounding::ZeroLast => (f32::from_bits(zy.into()), -zero),
+            };
             [
                 splat(&target, factor),
-                splat(&target, f32::from(zy)),
+                splat(&target, offset),
                 start.to_le_bytes().repeat(target.lanes),
-                splat(&target, 0.0),
-                splat(&target, 255.0),
+                splat(&target, lo),
+                splat(&target, lo + 255.0),
                 order_vector(&target),
             ]
             .concat()
@@ -102,7 +108,7 @@ impl Lower<'_> {
         };
         let mut calls = Vec::new();
         self.windows(&x, &y, window, &spans, run, &mut calls, constants, &|target, geometry, run| {
-            average_kernel(target, geometry, run, kind)
+            average_kernel(target, geometry, run, kind, graph.rounding)
         });
         self.draft.step(&node.name, "average pool", 0, calls);
         Ok(())
@@ -251,8 +257,8 @@ enum Average {
     Float,
 }
 
-/// Constants: factor, zero point, start, 0, 255, pack order.
-fn average_kernel(target: &Target, g: &Geometry, run: usize, kind: Average) -> Kernel {
+/// Constants: factor, zero point (an integer if it comes last), start, bounds, pack order.
+fn average_kernel(target: &Target, g: &Geometry, run: usize, kind: Average, rounding: Rounding) -> Kernel {
     let (bytes, lanes) = (target.vector_bytes(), target.lanes);
     let name = match kind {
         Average::Integer => "avgpool_u8",
@@ -295,10 +301,18 @@ fn average_kernel(target: &Target, g: &Geometry, run: usize, kind: Average) -> K
             for v in 0..vectors {
                 let a = acc.at(v);
                 b.op(Instr::CvtI32F32 { dst: a.clone(), src: a.clone() });
-                b.op(Instr::FmaMul { x: a.clone(), m: constant(0).into(), c: t.at(0) });
+                b.op(match rounding {
+                    Rounding::Fused => Instr::FmaMul { x: a.clone(), m: constant(0).into(), c: t.at(0) },
+                    Rounding::ZeroLast => {
+                        Instr::MulF32 { dst: a.clone(), a: a.clone(), b: constant(0).into() }
+                    }
+                });
                 b.op(Instr::MaxF32 { dst: a.clone(), a: a.clone(), b: constant(3).into() });
                 b.op(Instr::MinF32 { dst: a.clone(), a: a.clone(), b: constant(4).into() });
-                b.op(Instr::CvtF32I32 { dst: a.clone(), src: a });
+                b.op(Instr::CvtF32I32 { dst: a.clone(), src: a.clone() });
+                if rounding == Rounding::ZeroLast {
+                    b.op(Instr::AddI32 { dst: a.clone(), a, b: t.at(0).into() });
+                }
             }
             if lanes > 4 {
                 b.op(load(t.at(1), 5));

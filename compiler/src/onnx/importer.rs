@@ -8,13 +8,16 @@ use super::context::NodeContext;
 use super::external::Folder;
 use super::literal::Literal;
 use super::operators::{Lookup, lookup};
-use super::proto::{Dimension, GraphProto, ModelProto, TypeProto, ValueInfoProto, data_type};
+use super::proto::{
+    Dimension, FUSED_ZERO_POINTS, GraphProto, ModelProto, TypeProto, ValueInfoProto, data_type,
+};
 use super::quantized::{Levels, Reads, reads};
 use super::tensor::Reader;
 use super::{Options, Outcome};
 use crate::error::{Error, Problem, Result, Stage};
 use crate::graph::shape::infer;
 use crate::graph::{self, Graph, Op, Tensor, ValueId};
+use qgraph_runtime::requant::Rounding;
 use std::collections::{HashMap, HashSet};
 
 /// Operator sets that the handlers know.
@@ -66,6 +69,8 @@ pub(super) fn run(model: &ModelProto, folder: Option<Folder>, options: &Options)
         folded: 0,
         problems: vec![],
     };
+    let fused = model.metadata_props.iter().any(|p| p.key == FUSED_ZERO_POINTS);
+    importer.graph.rounding = if fused { Rounding::Fused } else { Rounding::ZeroLast };
     let live = importer.find_live(proto);
     importer.reserve_names(proto);
     importer.read_initializers(proto, Reader::new(folder));

@@ -22,7 +22,13 @@ pub struct ModelProto {
     /// Operator sets, one per domain.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// What else is known of it.
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
 }
+
+/// Key in [`ModelProto::metadata_props`] of models that `export` wrote of networks with fused zero points: that is how they round.
+pub const FUSED_ZERO_POINTS: &str = "qgraph.fused_zero_points";
 
 /// Version of a domain's operators.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -7,6 +7,7 @@ use super::{Blob, BlobId, BlobType, QGraph, QNode, QOp, QType, QValue, QValueId,
 use crate::blob::{ALIGN, Bytes};
 use crate::error::{Error, Result, Stage};
 use crate::preprocess::Preprocess;
+use qgraph_runtime::requant::Rounding;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub struct Builder {
     inputs: Vec<QValueId>,
     outputs: Vec<QValueId>,
     preprocess: Option<Preprocess>,
+    rounding: Rounding,
     blobs: Vec<Blob>,
     blob_names: HashSet<String>,
     data: Vec<u8>,
@@ -131,6 +133,11 @@ impl Builder {
         self.preprocess = preprocess;
     }
 
+    /// When zero points join; unless this is called, [`Rounding::Fused`].
+    pub fn set_rounding(&mut self, rounding: Rounding) {
+        self.rounding = rounding;
+    }
+
     /// What is known of a value so far.
     pub fn value(&self, id: QValueId) -> &QValue {
         &self.values[id.0 as usize]
@@ -145,6 +152,7 @@ impl Builder {
             inputs: self.inputs,
             outputs: self.outputs,
             preprocess: self.preprocess,
+            rounding: self.rounding,
             blobs: self.blobs,
             data: Arc::new(Bytes::from(&self.data[..])),
         }

@@ -12,7 +12,6 @@
 //!   vertical tap group g being row 4g + t. f32: `[ceil(C/16)][kh·kw][16]`.
 
 use super::Window;
-use qgraph_runtime::requant::multiplier;
 
 /// Output channels per block of weights.
 pub const BLOCK: usize = 16;
@@ -137,11 +136,6 @@ impl WeightShape {
             WeightLayout::Depthwise => (m / BLOCK * kh * kw + y * kw + x) * BLOCK + m % BLOCK,
         }
     }
-}
-
-/// Multiplier of an integer average of `n` elements: ratio/n to 21 bits. `None` if it is out of range.
-pub fn average_multiplier(ratio: f64, n: usize) -> Option<f32> {
-    multiplier(ratio / n as f64)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod verify;
 use crate::blob::Bytes;
 use crate::preprocess::Preprocess;
 use qgraph_runtime::functions::{Tap, Unary};
+use qgraph_runtime::requant::{Rounding, in_range, multiplier};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -160,7 +161,8 @@ pub struct Residual {
 /// What a convolution computes in, and how its sum becomes its output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Arithmetic {
-    /// u8 · i8 → i32 → u8. Without residual: `clamp(rne(fma(f32(acc), scale[c], f32(z_y))), lo, hi)`.
+    /// u8 · i8 → i32 → u8. Without residual: [`Rounding::requantize`] of the network, `clamp(rne(fma(f32(acc), scale[c], f32(z_y))), lo, hi)`
+    /// unless zero points come last.
     Integer {
         /// f32 `[co]`: `s_x·s_w[c]/s_y`, to 21 bits unless the model was quantized already. Sums with short multipliers end faster.
         scale: BlobId,
@@ -238,7 +240,8 @@ pub struct QSlice {
 /// An operation. "u8" and "f32" say which element types it takes; moves take either and keep it, with its scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum QOp {
-    /// f32 → u8: clamp(rne(fma(x, 1/s, z)), 0, 255), with 1/s rounded to f32.
+    /// f32 → u8: [`Rounding::quantize`] of the network, clamp(rne(fma(x, 1/s, z)), 0, 255), with 1/s rounded to f32, unless zero points come
+    /// last.
     Quantize,
     /// u8 → f32: f32(q − z) · s.
     Dequantize,
@@ -299,8 +302,8 @@ pub enum QOp {
     PRelu(BlobId),
     /// u8 or f32, same type out. Outside is never the largest; a window never lies wholly outside.
     MaxPool(Window),
-    /// f32 → f32: sum / n. u8 → u8: clamp(rne(fma(f32(Σ(q − z_x)), m, z_y)), 0, 255) with m =
-    /// [`average_multiplier`](layout::average_multiplier)(ratio, n). u8 → f32: f32(Σ(q − z_x)) · f32(ratio / n) with ratio in f64.
+    /// f32 → f32: sum / n. u8 → u8: [`Rounding::requantize`] of Σ(q − z_x) with
+    /// [`average_multiplier`](QGraph::average_multiplier)(ratio, n). u8 → f32: f32(Σ(q − z_x)) · f32(ratio / n) with ratio in f64.
     AvgPool {
         /// Geometry; the whole map for a global pool.
         window: Window,
@@ -403,6 +406,8 @@ pub struct QGraph {
     pub outputs: Vec<QValueId>,
     /// How images become the input, if known.
     pub preprocess: Option<Preprocess>,
+    /// When zero points join.
+    pub rounding: Rounding,
     /// Constants.
     pub blobs: Vec<Blob>,
     /// Their bytes.
@@ -430,6 +435,19 @@ impl QGraph {
     pub fn blob_f32(&self, id: BlobId) -> Vec<f32> {
         debug_assert_eq!(self.blob(id).ty, BlobType::F32);
         self.blob_bytes(id).chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+    }
+
+    /// Multiplier of an integer average of `n` elements, `ratio` and types those of `node`. `None` if it is out of range. ratio/n to 21 bits, or
+    /// s_x/(s_y·n) in f32 where zero points come last.
+    pub fn average_multiplier(&self, node: &QNode, ratio: f64, n: usize) -> Option<f32> {
+        let step = |v: QValueId| match self.value(v).ty {
+            QType::U8 { scale, .. } => scale,
+            QType::F32 => 1.0,
+        };
+        match self.rounding {
+            Rounding::Fused => multiplier(ratio / n as f64),
+            Rounding::ZeroLast => in_range(f64::from(step(node.inputs[0]) / (step(node.output) * n as f32))),
+        }
     }
 
     /// Elements of an i32 blob.

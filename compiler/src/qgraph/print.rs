@@ -9,6 +9,7 @@
 //! ```
 
 use super::{Arithmetic, FloatBinary, QGraph, QNode, QOp, QSlice, QType, QValueId, Window};
+use qgraph_runtime::requant::Rounding;
 use std::fmt::{self, Display, Formatter};
 
 impl Display for QType {
@@ -31,6 +32,10 @@ impl Display for QGraph {
         )?;
         if let Some(p) = &self.preprocess {
             writeln!(f, "preprocess {p:?}")?;
+        }
+        match self.rounding {
+            Rounding::Fused => {}
+            Rounding::ZeroLast => writeln!(f, "zero points last")?,
         }
         for &id in &self.inputs {
             writeln!(f, "in  {}", Declared(self, id))?;

@@ -15,7 +15,7 @@ use super::weights::{self, Channels, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, BlobId, QConv, QOp, QType, QValueId, Residual, Window};
-use qgraph_runtime::requant::{MULTIPLIER_RANGE, given_multiplier};
+use qgraph_runtime::requant::given_multiplier;
 
 /// An ordinary convolution, ready to be given an arithmetic.
 pub(super) struct Layer<'a> {
@@ -331,7 +331,9 @@ impl Layer<'_> {
         if integer {
             let from = e.scales.of(self.x_value)?;
             let q = match e.numbers.given {
-                true => weights::given(e.graph, &e.graph.nodes[self.node])?.channels(from, to)?,
+                true => {
+                    weights::given(e.graph, &e.graph.nodes[self.node])?.channels(e.rounding(), from, to)?
+                }
                 false => {
                     let means = self.means(e);
                     weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?
@@ -345,7 +347,7 @@ impl Layer<'_> {
                         None => None,
                         Some(r) => {
                             let r = e.scales.of(r)?;
-                            let scale = ratio(r.step() / to.step())?;
+                            let scale = ratio(e, r.scale, 1.0, to.scale)?;
                             let k = (to.offset() - r.offset() * f64::from(scale)) as f32;
                             Some(Residual { scale, k })
                         }
@@ -365,10 +367,10 @@ impl Layer<'_> {
     }
 }
 
-/// The multiplier of an operand whose step is `s` output steps. One too small to move any output is raised to the
-/// smallest there is, which does not move it either.
-pub(super) fn ratio(s: f64) -> Result<f32, String> {
-    given_multiplier(s.max(MULTIPLIER_RANGE.0)).ok_or_else(|| {
+/// The multiplier of an operand of step `x`, times `w`, in steps of the result.
+pub(super) fn ratio(e: &Emit<'_>, x: f32, w: f32, y: f32) -> Result<f32, String> {
+    given_multiplier(e.rounding(), x, w, y).ok_or_else(|| {
+        let s = f64::from(x) * f64::from(w) / f64::from(y);
         format!("an operand's step is {s:e} steps of the result, beyond 2^8; keep this layer in float")
     })
 }

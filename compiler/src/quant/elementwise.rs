@@ -9,7 +9,7 @@ use super::emit::Emit;
 use super::ranges::Grid;
 use crate::graph::{Binary, Graph, Node, Op, Unary, ValueId};
 use crate::qgraph::{BlobId, FloatBinary, QOp, QValueId};
-use qgraph_runtime::requant::round_bits;
+use qgraph_runtime::requant::{Rounding, round_bits};
 
 /// Offsets of requantizations stay below this.
 const OFFSET: f64 = (1u32 << 24) as f64;
@@ -161,7 +161,7 @@ fn emit_binary(e: &mut Emit<'_>, k: usize, op: Binary) -> Result<(), String> {
     let node = &e.graph.nodes[k];
     let output = e.decisions.output(e.graph, k);
     let (a, b) = (node.inputs[0], node.inputs[1]);
-    let operands = [e.operand(k, a)?, e.operand(k, b)?];
+    let mut operands = [e.operand(k, a)?, e.operand(k, b)?];
     let (lo, hi) = bounds(e, k);
     let Some(y) = e.grid(k)? else {
         let op = match op {
@@ -176,15 +176,21 @@ fn emit_binary(e: &mut Emit<'_>, k: usize, op: Binary) -> Result<(), String> {
     };
     let (lo, hi) = y.clamp(lo, hi);
     let (a, b) = (e.scales.of(a)?, e.scales.of(b)?);
-    let sum = |sign: f32| -> Result<QOp, String> {
-        let (s_a, s_b) = (ratio(a.step() / y.step())?, sign * ratio(b.step() / y.step())?);
-        let k = y.offset() - a.offset() * f64::from(s_a) - b.offset() * f64::from(s_b);
-        Ok(QOp::Add { a: s_a, b: s_b, k: k as f32, lo, hi })
-    };
+    let (s_a, s_b) = (ratio(e, a.scale, 1.0, y.scale), ratio(e, b.scale, 1.0, y.scale));
     let op = match op {
-        Binary::Add => sum(1.0)?,
-        Binary::Sub => sum(-1.0)?,
-        Binary::Mul => QOp::Mul { scale: ratio(a.step() * b.step() / y.step())?, lo, hi },
+        Binary::Add if e.rounding() == Rounding::ZeroLast => {
+            // As ONNX Runtime adds: the second operand first, all constants in f32.
+            operands.reverse();
+            let (s_a, s_b) = (s_a?, s_b?);
+            let zeros = s_a * f32::from(a.zero) + s_b * f32::from(b.zero);
+            QOp::Add { a: s_b, b: s_a, k: f32::from(y.zero) - zeros, lo, hi }
+        }
+        Binary::Add | Binary::Sub => {
+            let (s_a, s_b) = (s_a?, if op == Binary::Add { s_b? } else { -s_b? });
+            let k = y.offset() - a.offset() * f64::from(s_a) - b.offset() * f64::from(s_b);
+            QOp::Add { a: s_a, b: s_b, k: k as f32, lo, hi }
+        }
+        Binary::Mul => QOp::Mul { scale: ratio(e, a.scale, b.scale, y.scale)?, lo, hi },
         Binary::Div => return Err("division by a tensor has no integer form; this is a bug".into()),
     };
     let y = e.define(output, Some(y));
@@ -261,7 +267,7 @@ fn emit_prelu(e: &mut Emit<'_>, k: usize) -> Result<(), String> {
 
 /// The function as a table from grid to grid.
 pub(super) fn table(e: &mut Emit<'_>, name: &str, from: Grid, to: Grid, f: Unary) -> BlobId {
-    let bytes: Vec<u8> = (0..=255).map(|q| to.quantize(f.eval(from.dequantize(q)))).collect();
+    let bytes: Vec<u8> = (0..=255).map(|q| e.quantized(f.eval(from.dequantize(q)), to)).collect();
     e.builder.add_blob_u8(name, &[256], &bytes)
 }
 
@@ -293,7 +299,7 @@ pub(super) fn rescale(e: &mut Emit<'_>, q: QValueId, name: &str, from: Grid, to:
 
 /// The table that moves a value from grid to grid.
 fn rescaling(e: &mut Emit<'_>, name: &str, from: Grid, to: Grid) -> BlobId {
-    let bytes: Vec<u8> = (0..=255).map(|q| to.quantize(from.dequantize(q))).collect();
+    let bytes: Vec<u8> = (0..=255).map(|q| e.quantized(from.dequantize(q), to)).collect();
     e.builder.add_blob_u8(name, &[256], &bytes)
 }
 

@@ -12,6 +12,7 @@ use crate::graph::{Graph, ValueId};
 use crate::preprocess::Preprocess;
 use crate::qgraph::builder::Builder;
 use crate::qgraph::{FloatBinary, QGraph, QNode, QOp, QType, QValueId};
+use qgraph_runtime::requant::Rounding;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How the weights and biases of layers become integers.
@@ -65,12 +66,23 @@ impl<'a> Emit<'a> {
             // Names of the model's nodes are theirs.
             node_names: graph.nodes.iter().map(|n| n.name.clone()).collect(),
         };
+        e.builder.set_rounding(e.rounding());
         for &i in &graph.inputs {
             let value = graph.value(i);
             e.value_names.insert(value.name.clone());
             e.f32s[i.0 as usize] = Some(e.builder.add_input(&value.name, &value.shape));
         }
         e
+    }
+
+    /// How the integer graph rounds: as a model says that is quantized already.
+    pub(super) fn rounding(&self) -> Rounding {
+        if self.numbers.given { self.graph.rounding } else { Rounding::Fused }
+    }
+
+    /// The integer of a real number that is known now.
+    pub(super) fn quantized(&self, x: f32, to: Grid) -> u8 {
+        self.rounding().quantize(x, to.scale, to.zero)
     }
 
     /// A new value; a taken name gets a number appended.
@@ -177,7 +189,7 @@ impl<'a> Emit<'a> {
         let grid = self.scales.of(v)?;
         let name = self.graph.value(v).name.clone();
         if let Some(t) = self.graph.constant(v) {
-            let bytes: Vec<u8> = t.data.iter().map(|&x| grid.quantize(x)).collect();
+            let bytes: Vec<u8> = t.data.iter().map(|&x| self.quantized(x, grid)).collect();
             let blob = self.builder.add_blob_u8(&name, &t.shape, &bytes);
             let id = self.define(v, Some(grid));
             self.helper(&name, QOp::Constant(blob), &[], id);

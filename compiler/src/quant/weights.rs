@@ -10,7 +10,7 @@ use super::ranges::Grid;
 use super::transposed;
 use crate::graph::{Graph, Node, Op};
 use crate::qgraph::layout::WeightShape;
-use qgraph_runtime::requant::{MULTIPLIER_RANGE, given_multiplier, multiplier};
+use qgraph_runtime::requant::{MULTIPLIER_RANGE, Rounding, given_multiplier, multiplier};
 
 /// The bound that no accumulator may reach.
 const ACCUMULATOR: f64 = (1u64 << 31) as f64;
@@ -94,7 +94,8 @@ fn channel(
         });
         let (folded, reach) = fold(&out[start..], ((bias - added / x.step()) / s).round_ties_even(), x);
         if reach < ACCUMULATOR {
-            return Ok((folded as i32, multiplier_of(x.step() * s, y, multiplier)?));
+            let round = |y: Grid| multiplier(x.step() * s / y.step());
+            return Ok((folded as i32, multiplier_of(x.step() * s, y, round)?));
         }
         scale *= reach / ACCUMULATOR * 1.001;
         if scale > f64::from(f32::MAX) {
@@ -112,9 +113,10 @@ fn fold(weights: &[i8], bias: f64, x: Grid) -> (f64, f64) {
     (folded, 255.0 * magnitude as f64 + folded.abs())
 }
 
-fn multiplier_of(product: f64, y: Option<Grid>, round: fn(f64) -> Option<f32>) -> Result<f32, String> {
+/// What a sum of steps `product` is multiplied by: `round` has it where the result has a grid.
+fn multiplier_of(product: f64, y: Option<Grid>, round: impl Fn(Grid) -> Option<f32>) -> Result<f32, String> {
     match y {
-        Some(y) => round(product / y.step())
+        Some(y) => round(y)
             .ok_or_else(|| format!("its multiplier {:e} lies outside 2^-64 to 2^8", product / y.step())),
         None => Some(product as f32)
             .filter(|s| s.is_normal())
@@ -172,7 +174,7 @@ pub(super) fn given(graph: &Graph, node: &Node) -> Result<Given, String> {
 
 impl Given {
     /// The constants of a layer that reads grid `x` and gives grid `y`, or floats if `None`.
-    pub(super) fn channels(self, x: Grid, y: Option<Grid>) -> Result<Channels, String> {
+    pub(super) fn channels(self, rounding: Rounding, x: Grid, y: Option<Grid>) -> Result<Channels, String> {
         let (mut biases, mut scales) = (Vec::new(), Vec::new());
         let taps = self.weight.len() / self.bias.len().max(1);
         for (c, &(real, given)) in self.bias.iter().enumerate() {
@@ -187,10 +189,9 @@ impl Given {
             if reach >= ACCUMULATOR {
                 return Err(fail("its sum does not fit 32 bits".into()));
             }
-            // A multiplier below the smallest moves no output, and nor does the smallest.
-            let product = y.map_or(product, |y| product.max(MULTIPLIER_RANGE.0 * y.step()));
+            let round = |y: Grid| given_multiplier(rounding, x.scale, self.steps[c], y.scale);
             biases.push(folded as i32);
-            scales.push(multiplier_of(product, y, given_multiplier).map_err(fail)?);
+            scales.push(multiplier_of(product, y, round).map_err(fail)?);
         }
         Ok(Channels { weight: self.weight, bias: biases, scale: scales })
     }

@@ -223,6 +223,56 @@ fn requantize_is_the_contract() {
 }
 
 #[test]
+fn zero_points_that_come_last() {
+    // Half steps go to even distances from the zero point, not to even integers.
+    for (acc, fused, last) in [(1, 2, 1), (3, 2, 3), (-1, 0, 1), (5, 4, 3)] {
+        assert_eq!(Rounding::Fused.requantize(acc, 0.5, 1, 0, 255), fused, "{acc}");
+        assert_eq!(Rounding::ZeroLast.requantize(acc, 0.5, 1, 0, 255), last, "{acc}");
+        let x = acc as f32;
+        assert_eq!(Rounding::Fused.quantize(x, 2.0, 1), fused, "{acc}");
+        assert_eq!(Rounding::ZeroLast.quantize(x, 2.0, 1), last, "{acc}");
+    }
+    let mut random = Random(8);
+    let mut apart = 0;
+    for _ in 0..1_000_000 {
+        let acc = random.bits() as i32 >> random.within(0, 31);
+        // Short ones meet half steps.
+        let bits = [3, 23][random.within(0, 1) as usize];
+        let mantissa = 1.0 + random.within(0, (1 << bits) - 1) as f32 / 2f32.powi(bits);
+        let scale = 2f32.powi(random.within(-30, 7) as i32) * mantissa;
+        let (zero, a, b) =
+            (random.within(0, 255) as u8, random.within(0, 255) as u8, random.within(0, 255) as u8);
+        let (lo, hi) = (a.min(b), a.max(b));
+        // The product has at most 48 bits: exact in f64, then rounded once.
+        let y = (f64::from(acc as f32) * f64::from(scale)) as f32;
+        let want = (f64::from(y).round_ties_even() + f64::from(zero)).clamp(lo.into(), hi.into()) as u8;
+        let found = Rounding::ZeroLast.requantize(acc, scale, zero, lo, hi);
+        assert_eq!(found, want, "{acc} · {scale:e} + {zero} in {lo}..={hi}");
+        apart += usize::from(found != Rounding::Fused.requantize(acc, scale, zero, lo, hi));
+    }
+    assert!((100..100_000).contains(&apart), "{apart} differ");
+    let ends = [(f32::INFINITY, 255), (f32::NEG_INFINITY, 0), (f32::NAN, 0), (f32::MAX, 255), (f32::MIN, 0)];
+    for (x, q) in ends {
+        assert_eq!(Rounding::ZeroLast.quantize(x, 0.5, 10), q, "{x}");
+    }
+}
+
+#[test]
+fn multipliers_that_are_given() {
+    // In f32 the product is rounded before it is divided.
+    let (x, w, y) = (0.023_529_412f32, 0.118_683_68, 0.145_447_76);
+    assert_eq!(given_multiplier(Rounding::ZeroLast, x, w, y), Some(x * w / y));
+    // Scales that were made for a multiplier of 21 bits give it again where zero points are fused.
+    let m = multiplier(0.012_345).unwrap();
+    let near = (f64::from(m) * f64::from(y) / f64::from(x)) as f32;
+    assert_eq!(given_multiplier(Rounding::Fused, x, near, y), Some(m));
+    for rounding in [Rounding::Fused, Rounding::ZeroLast] {
+        assert_eq!(given_multiplier(rounding, 1e-15, 1e-15, 1.0), Some(2f32.powi(-64)));
+        assert_eq!(given_multiplier(rounding, 300.0, 1.0, 1.0), None);
+    }
+}
+
+#[test]
 fn activations_survive_the_way_through_real_numbers() {
     let mut random = Random(4);
     for _ in 0..20_000 {

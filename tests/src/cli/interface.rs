@@ -208,12 +208,34 @@ fn run_takes_every_option() {
 }
 
 #[test]
+fn compare_takes_networks_that_are_quantized_already() {
+    let dir = digits("compare-given");
+    qgraph(dir.path(), "export-onnx digits.qgraph -o int8.onnx").works();
+    qgraph(dir.path(), "quantize int8.onnx --scale 0.003921569 -o again.qgraph").works();
+    let line = "compare int8.onnx again.qgraph --images test.bin";
+    let text = qgraph(dir.path(), line).works();
+    assert!(
+        text.contains("\nweights and grids are given by the model; float rounds where it does"),
+        "{text}"
+    );
+    let report = qgraph(dir.path(), &format!("{line} --json")).json();
+    let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v} is no number"));
+    assert_eq!((&report["given"], number(&report["images"])), (&Value::Bool(true), 397.0));
+    assert!(number(&report["float"]["top1"]) > 0.98 && number(&report["agreement"]) > 0.99, "{report}");
+    for layer in report["layers"].as_array().unwrap() {
+        // Both round to the same grids: what differs is what f32 has near the middle between two integers, and what follows from it.
+        assert!(number(&layer["sqnr_db"]) > 40.0 && layer["clipped"] != 1.0, "{layer}");
+    }
+}
+
+#[test]
 fn compare_reports_accuracy_agreement_and_noise() {
     let dir = digits("compare");
     let report = qgraph(dir.path(), "compare digits.onnx digits.qgraph --images test.bin --json").json();
-    let all = "agreement exclude float float_us images int8 labelled layers macs sqnr_db us worst";
+    let all = "agreement exclude float float_us given images int8 labelled layers macs sqnr_db us worst";
     assert_eq!(keys(&report).join(" "), all);
     assert_eq!((keys(&report["float"]), keys(&report["int8"])), (vec!["top1", "top5"], vec!["top1", "top5"]));
+    assert_eq!(report["given"], false);
     let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v} is no number"));
     assert_eq!((number(&report["images"]), number(&report["labelled"])), (397.0, 397.0));
     // `compiler/demo/README.md`: ONNX Runtime is right on 395.

@@ -61,6 +61,31 @@ fn a_convolution_keeps_every_integer() {
     }
 }
 
+/// As QuantizeLinear is defined and ONNX Runtime computes: the quotient is rounded, half to even, then the zero point is added.
+#[test]
+fn half_steps_go_to_even_distances_from_the_zero_point() {
+    let (x, y) = (Levels { scale: 2.0, ty: UINT8, zero: 3 }, Levels { scale: 4.0, ty: UINT8, zero: 1 });
+    let start = Model::new(13).input("x", &[1, 2, 1, 4]);
+    let start = rounded(start, "x", "xd", x);
+    let conv = start
+        .clone()
+        .integers("wq", INT8, &[2, 2, 1, 1], &[1, 0, 0, 1])
+        .levels("w", 1.0, INT8, 0)
+        .node("DequantizeLinear", &["wq", "w_s", "w_z"], &["w"], &[])
+        .node("Conv", &["xd", "w"], &["c"], &[]);
+    let mean = start.clone().node("GlobalAveragePool", &["xd"], &["c"], &[]);
+    let of = |model: Model| rounded(model, "c", "y", y).output("y");
+    // Distances 1 2 3 5 and −1 −2 −3 4 from the zero point of x, in half steps of y.
+    let inputs = [vec![2.0, 4.0, 6.0, 10.0, -2.0, -4.0, -6.0, 8.0]];
+    assert_eq!(run(&of(conv), &inputs), [0.0, 4.0, 8.0, 8.0, 0.0, -4.0, -4.0, 8.0]);
+    // Means 5.5 and −1, so 1.375 and −0.25 steps.
+    assert_eq!(run(&of(mean), &inputs), [4.0, 0.0]);
+    // Half steps of x itself: −0.5 0.5 1.5 2.5, and beyond its ends.
+    let inputs = [vec![-1.0, 1.0, 3.0, 5.0, -9.0, -7.0, 505.0, f32::NAN]];
+    let found = run(&start.output("xd"), &inputs);
+    assert_eq!(found, [0.0, 0.0, 4.0, 4.0, -6.0, -6.0, 504.0, -6.0]);
+}
+
 #[test]
 fn activations_become_clamps_and_tables() {
     let (inputs, real) = input(X);

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use qgraph_compiler::qgraph::eval::eval;
 use qgraph_compiler::qgraph::file::{from_bytes, load, save, to_bytes};
 use qgraph_compiler::qgraph::{QGraph, QOp, QType};
+use qgraph_runtime::requant::Rounding;
 use safetensors::SafeTensors;
 
 /// Bytes of the header, with the 8 of its length.
@@ -26,7 +27,9 @@ fn refusal(bytes: &[u8]) -> String {
 
 #[test]
 fn what_is_written_is_read() {
-    for graph in [tiny(), everything()] {
+    let zero_last = QGraph { rounding: Rounding::ZeroLast, ..tiny() };
+    assert!(zero_last.to_string().contains("\nzero points last\n"), "{zero_last}");
+    for graph in [tiny(), everything(), zero_last] {
         let bytes = to_bytes(&graph);
         let back = from_bytes(&bytes).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(back, graph);

@@ -22,6 +22,7 @@ impl Model {
         let opset = OperatorSetIdProto { domain: String::new(), version: opset };
         let graph = GraphProto { name: "test".into(), ..Default::default() };
         Model(ModelProto {
+            metadata_props: vec![],
             ir_version: 8,
             producer_name: "qgraph tests".into(),
             graph: Some(graph),

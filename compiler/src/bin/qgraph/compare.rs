@@ -1,7 +1,7 @@
 //! `qgraph compare`: the float network and its int8 form on the same images, as a table or as JSON.
 
 use crate::Done;
-use crate::comparison::{COLUMNS, Comparison, ComparisonArgs, WORST, percent};
+use crate::comparison::{COLUMNS, Comparison, ComparisonArgs, GIVEN, WORST, percent};
 
 /// Compare a float ONNX network with its int8 form: accuracy, agreement, and for every layer range, noise and time
 #[derive(clap::Args)]
@@ -11,7 +11,8 @@ Examples:
   qgraph compare resnet20.onnx resnet20.qgraph --images test_batch.bin --json
 
 Noise is measured on the first 16 images, against the float network. The error of a value that is only rounded is 0.289 of its step (rmse/step). Added noise is
-what a layer's value has more than what it reads, as a part of the signal's energy. Times are of one thread.")]
+what a layer's value has more than what it reads, as a part of the signal's energy. Times are of one thread. Of a network that is quantized already, float is what it
+computes in f32 between its own roundings.")]
 pub(crate) struct Args {
     #[command(flatten)]
     what: ComparisonArgs,
@@ -37,6 +38,7 @@ fn json(c: &Comparison) -> String {
     let worst = c.assessment.worst(WORST);
     let times = c.total_times();
     let report = serde_json::json!({
+        "given": c.fused.is_quantized(),
         "images": c.images,
         "labelled": c.float.images,
         "float": score(c.float),
@@ -63,6 +65,9 @@ fn text(c: &Comparison) -> String {
         .collect();
     if !float.is_empty() {
         text += &format!("\nin float:\n{}", float.concat());
+    }
+    if c.fused.is_quantized() {
+        text += &format!("\n{GIVEN}\n");
     }
     let images = c.images;
     if c.float.images > 0 {

@@ -24,6 +24,10 @@ const LAYER_IMAGES: usize = 16;
 /// Runs whose median is a layer's time.
 const TIMED_RUNS: usize = 15;
 
+/// What is said where the network is quantized already.
+pub(crate) const GIVEN: &str =
+    "weights and grids are given by the model; float rounds where it does, and computes in f32 between";
+
 /// Layers that are said to be the worst.
 pub(crate) const WORST: usize = 5;
 

@@ -7,7 +7,7 @@
 use super::super::layout::{BLOCK, WeightShape};
 use super::super::{Arithmetic, QConv, Window};
 use super::{Data, Site, clamp};
-use qgraph_runtime::requant::{fma, quantize_value, requantize};
+use qgraph_runtime::requant::{fma, quantize_value};
 use std::ops::Range;
 
 /// Output positions that are computed together.
@@ -230,11 +230,11 @@ pub(super) fn conv(site: &Site, conv: &QConv) -> Data {
     match conv.arithmetic {
         Arithmetic::Integer { scale, residual, lo, hi } => {
             let scale = site.graph.blob_f32(scale);
-            let z = site.result_scale().1 as f32;
+            let (rounding, z) = (site.graph.rounding, site.result_scale().1);
             let mut y = vec![0; len];
             match residual {
                 None => geometry.run(x, zero, &weights, &bias, |i, m, sum| {
-                    y[i] = requantize(sum, scale[m], z, lo, hi);
+                    y[i] = rounding.requantize(sum, scale[m], z, lo, hi);
                 }),
                 Some(r) => {
                     let q = site.data(1).u8();

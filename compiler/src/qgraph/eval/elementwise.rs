@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 pub(super) fn quantize(site: &Site) -> Data {
     let (scale, zero) = site.result_scale();
-    let inverse = 1.0 / scale;
-    Data::U8(site.data(0).f32().iter().map(|&x| requant::quantize(x, inverse, zero)).collect())
+    let rounding = site.graph.rounding;
+    Data::U8(site.data(0).f32().iter().map(|&x| rounding.quantize(x, scale, zero)).collect())
 }
 
 pub(super) fn dequantize(site: &Site) -> Data {

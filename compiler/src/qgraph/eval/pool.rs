@@ -1,9 +1,7 @@
 //! Maxima and averages over windows of [N, C, H, W].
 
-use super::super::layout::average_multiplier;
 use super::super::{QType, Window};
 use super::{Data, Site};
-use qgraph_runtime::requant::requantize;
 
 /// The elements of a window: all that lie in `image` (of h × w), row by row, after `f(row positions, column positions)`.
 struct Windows<'a> {
@@ -69,8 +67,8 @@ pub(super) fn average(site: &Site, window: &Window, include_pad: bool, ratio: f6
             Data::F32(windows.map(x, include_pad, |xs, n| xs.fold(0.0, |sum, x| sum + x) / n as f32))
         }
         (Data::U8(x), QType::U8 { zero_point, .. }) => Data::U8(windows.map(x, include_pad, |xs, n| {
-            let m = average_multiplier(ratio, n).expect("in range: verified");
-            requantize(sum(xs), m, f32::from(zero_point), 0, 255)
+            let m = site.graph.average_multiplier(site.node, ratio, n).expect("in range: verified");
+            site.graph.rounding.requantize(sum(xs), m, zero_point, 0, 255)
         })),
         (Data::U8(x), QType::F32) => {
             Data::F32(windows.map(x, include_pad, |xs, n| sum(xs) as f32 * (ratio / n as f64) as f32))

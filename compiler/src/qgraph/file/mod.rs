@@ -48,6 +48,9 @@ struct Graph<'a> {
     outputs: Cow<'a, [QValueId]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preprocess: Option<Preprocess>,
+    /// [`Rounding::ZeroLast`](qgraph_runtime::requant::Rounding).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    zero_last: bool,
     values: Cow<'a, [QValue]>,
     nodes: Cow<'a, [QNode]>,
     blobs: Cow<'a, [Blob]>,

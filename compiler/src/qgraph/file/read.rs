@@ -9,6 +9,7 @@ use super::{FORMAT_VERSION, Graph, LENGTH, MAX_HEADER, METADATA, Metadata, QGrap
 use crate::blob::{ALIGN, Bytes};
 use crate::error::{Error, Result, Stage};
 use crate::magic::Magic;
+use qgraph_runtime::requant::Rounding;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -108,6 +109,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<QGraph, String> {
         inputs: graph.inputs.into_owned(),
         outputs: graph.outputs.into_owned(),
         preprocess: graph.preprocess,
+        rounding: if graph.zero_last { Rounding::ZeroLast } else { Rounding::Fused },
         blobs,
         data: Arc::new(Bytes::from(data)),
     })

@@ -3,6 +3,7 @@
 use super::{FORMAT_VERSION, Graph, LENGTH, METADATA, Metadata, QGraph, table};
 use crate::blob::ALIGN;
 use crate::error::{Error, Result, Stage};
+use qgraph_runtime::requant::Rounding;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -31,6 +32,7 @@ fn head(graph: &QGraph) -> Vec<u8> {
         inputs: Cow::Borrowed(&graph.inputs),
         outputs: Cow::Borrowed(&graph.outputs),
         preprocess: graph.preprocess.clone(),
+        zero_last: graph.rounding == Rounding::ZeroLast,
         values: Cow::Borrowed(&graph.values),
         nodes: Cow::Borrowed(&graph.nodes),
         blobs: Cow::Borrowed(&graph.blobs),

@@ -1,6 +1,6 @@
 //! Rules for one node: operands, types, shapes, constants. Ids are in range and blobs lie in the data already.
 
-use super::super::layout::{WeightShape, average_multiplier};
+use super::super::layout::WeightShape;
 use super::super::shape::{Checked, image, infer};
 use super::super::{Arithmetic, BlobId, BlobType, QConv, QGraph, QNode, QOp, QType, Residual, Window};
 use super::numbers::{self, accumulators, byte, clamp, clamp_u8, multiplier, offset};
@@ -103,7 +103,9 @@ pub(super) fn check(graph: &QGraph, node: &QNode) -> Checked<()> {
             site.blob("slope", *slope, BlobType::F32, &[site.channels()?])
         }
         QOp::MaxPool(_) => site.moves(1),
-        QOp::AvgPool { window, count_include_pad, ratio } => site.average(window, *count_include_pad, *ratio),
+        QOp::AvgPool { window, count_include_pad, ratio } => {
+            site.average(node, window, *count_include_pad, *ratio)
+        }
         QOp::Concat { .. } => site.moves(site.types.len()),
         QOp::Slice(_) | QOp::Transpose(_) | QOp::Reshape | QOp::DepthToSpace { .. } => site.moves(1),
         QOp::ResizeNearest { .. } => site.moves(1),
@@ -287,7 +289,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    fn average(&self, window: &Window, include_pad: bool, ratio: f64) -> Checked<()> {
+    fn average(&self, node: &QNode, window: &Window, include_pad: bool, ratio: f64) -> Checked<()> {
         self.count(1)?;
         if !(ratio.is_finite() && ratio > 0.0) {
             return Err(format!("ratio {ratio} is not positive"));
@@ -301,7 +303,8 @@ impl Site<'_> {
             (QType::F32, QType::F32) if ratio == 1.0 => Ok(()),
             (QType::F32, QType::F32) => Err(format!("ratio is {ratio}, but 1 for f32")),
             (QType::U8 { .. }, QType::U8 { .. }) => {
-                match (average_multiplier(ratio, least), average_multiplier(ratio, most)) {
+                let multiplier = |n| self.graph.average_multiplier(node, ratio, n);
+                match (multiplier(least), multiplier(most)) {
                     (Some(_), Some(_)) => Ok(()),
                     _ => Err(format!(
                         "ratio {ratio:e} over {least} to {most} elements lies outside 2^-64 to 2^8"

@@ -1,6 +1,6 @@
 //! What the page says, section by section: HTML from what was measured.
 
-use crate::comparison::{COLUMNS, Comparison, WORST, number, percent};
+use crate::comparison::{COLUMNS, Comparison, GIVEN, WORST, number, percent};
 use crate::profile::Row;
 use qgraph_compiler::assess::Layer;
 use qgraph_compiler::calib::Survey;
@@ -21,6 +21,9 @@ pub(super) fn facts(c: &Comparison) -> String {
         let text = |f: f64, q: f64| format!("float {:.2} %, int8 {:.2} %", 100.0 * f, 100.0 * q);
         rows.push(("top-1", text(f1, q1)));
         rows.push(("top-5", text(f5, q5)));
+    }
+    if c.fused.is_quantized() {
+        rows.push(("numbers", GIVEN.into()));
     }
     rows.push(("same answer", format!("{:.2} % of {} images", 100.0 * c.agreement(), c.images)));
     rows.push(("SQNR of the outputs", format!("{:.1} dB", c.outputs.db())));
