@@ -136,6 +136,10 @@ fn ranges_at_run_time_need_no_samples() {
     let stdout =
         qgraph(dir.path(), "quantize digits.onnx --calib none --scale 0.003921569 -o none.qgraph").works();
     assert!(stdout.contains("stands between layers whose ranges are found at run time"), "{stdout}");
+    assert!(
+        stdout.contains(" ms an image with fixed ranges, ") && stdout.contains(" % more, on"),
+        "{stdout}"
+    );
     let line =
         "quantize digits.onnx --calib calib.bin --calib-mode naive --scale 0.003921569 -o naive.qgraph";
     qgraph(dir.path(), line).works();

@@ -7,12 +7,13 @@ use crate::profile;
 use crate::tuning::Tuning;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::data::{Pick, Random};
+use qgraph_compiler::graph::Graph;
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::QGraph;
 use qgraph_compiler::runner::{Engine, Parallel, pool};
 use qgraph_compiler::target::Target;
-use qgraph_compiler::{Error, Result, Stage, pipeline};
+use qgraph_compiler::{Error, Result, Stage, pipeline, quant};
 use qgraph_runtime::{Dtype, Model as RunModel, RunError, TensorDesc, TensorMut, TensorRef};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -76,6 +77,10 @@ pub(crate) struct Args {
 
 /// Runs before the first that counts.
 const UNMEASURED: usize = 3;
+
+/// Rounds in which two networks are compared, and about how long one is.
+const COST_ROUNDS: usize = 3;
+const COST_SECONDS: f64 = 0.2;
 
 /// How a network is run.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,14 +172,17 @@ pub(crate) fn graph(model: &Model, mode: Mode) -> Result<QGraph> {
         (Model::Float(graph), Mode::Naive) => pipeline::float(graph),
         (Model::Float(graph), Mode::Fused) => pipeline::float(&pipeline::fuse(graph)?.0),
         (Model::Float(graph), Mode::Int8) => {
-            let (fused, _) = pipeline::fuse(graph)?;
-            let float = pipeline::float(&fused)?;
-            let samples = load::samples("random", &float, &Preprocess::default(), None, Pick::First(4))?;
-            let profile =
-                pipeline::calibrate(&fused, &mut load::tensors(&fused, samples), Default::default())?;
-            pipeline::quantize(&fused, &profile, &Default::default())
+            quantize_on_noise(&pipeline::fuse(graph)?.0, &quant::Options::default())
         }
     }
+}
+
+/// The int8 network with ranges of noise: right for timing, meaningless for accuracy.
+pub(crate) fn quantize_on_noise(fused: &Graph, options: &quant::Options) -> Result<QGraph> {
+    let float = pipeline::float(fused)?;
+    let samples = load::samples("random", &float, &Preprocess::default(), None, Pick::First(4))?;
+    let profile = pipeline::calibrate(fused, &mut load::tensors(fused, samples), Default::default())?;
+    pipeline::quantize(fused, &profile, options)
 }
 
 /// Seeded noise, and memory for everything else that a run needs.
@@ -253,6 +261,28 @@ pub(crate) fn measure(
     times.sort_unstable();
     let per_second = |t: Duration| options.batch as f64 / t.as_secs_f64().max(1e-9);
     Ok(Speed { median: per_second(times[times.len() / 2]), best: per_second(times[0]), gmac, runs })
+}
+
+/// What the second of two networks costs against the first, as a line; each with words that say which it is.
+pub(crate) fn cost(networks: [(&str, &QGraph); 2]) -> Result<String> {
+    let (engine, target) = load::engine(None, &TargetArgs::default())?;
+    let speed = |graph, runs| -> Result<f64> {
+        Ok(measure(graph, engine, &target, &Options::default(), 1, Some(runs))?.median)
+    };
+    let runs = (COST_SECONDS * speed(networks[0].1, 3)?).clamp(3.0, 5000.0) as u32;
+    let mut best = [0.0f64; 2];
+    // In turn, so that a busy moment does not hit one of them alone.
+    for _ in 0..COST_ROUNDS {
+        for (best, (_, graph)) in best.iter_mut().zip(networks) {
+            *best = best.max(speed(graph, runs)?);
+        }
+    }
+    let [first, second] = best.map(|per_second| 1e3 / per_second);
+    let more = 100.0 * (second / first - 1.0);
+    let [name, other] = networks.map(|n| n.0);
+    Ok(format!(
+        "speed      {first:.3} ms an image {name}, {second:.3} ms {other}: {more:.1} % more, on one thread\n"
+    ))
 }
 
 /// A mode, its speed and, if asked for, its steps.

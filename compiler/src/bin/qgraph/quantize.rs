@@ -2,7 +2,7 @@
 
 use crate::load::{PreprocessArgs, ShapeArgs, about, placement, samples, tensors};
 use crate::within::{self, WithinArgs};
-use crate::{NOT_MET, progress};
+use crate::{NOT_MET, bench, progress};
 use qgraph_compiler::calib::{self, Profile};
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::graph::Graph;
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// The float network, or one that is quantized already (QDQ or QLinear operators), which needs no samples
     model: PathBuf,
     /// Samples: a folder of images, an image, .npy, .npz, CIFAR-10 .bin, MNIST idx, or `random`; with `none`, layers find their ranges at run
-    /// time, image by image, which is slower
+    /// time, image by image: the command says how much slower that is here
     #[arg(long, value_name = "DIR|FILE|random|none")]
     calib: Option<String>,
     /// How ranges are chosen [default: mse]
@@ -249,22 +249,30 @@ pub(crate) fn main(args: &Args) -> Result<(String, u8)> {
 /// Ranges are found at run time.
 fn dynamic(args: &Args, fused: &Graph) -> Result<String> {
     without_ranges(args, "--calib none needs no ranges")?;
-    let quantized = pipeline::quantize_dynamic(fused, &args.how.options());
-    write_without_ranges(args, quantized)
+    let options = args.how.options();
+    let quantized = pipeline::quantize_dynamic(fused, &options).map_err(about(&args.model))?;
+    // For timing, any ranges do.
+    let cost = match bench::quantize_on_noise(fused, &options) {
+        Ok(fixed) => {
+            bench::cost([("with fixed ranges", &fixed), ("with ranges found at run time", &quantized)])?
+        }
+        Err(e) => format!("speed      not compared with fixed ranges, for noise gives none: {e}\n"),
+    };
+    write_without_ranges(args, quantized, &cost)
 }
 
 /// A network that is quantized already is taken as it is.
 fn given(args: &Args, fused: &Graph) -> Result<String> {
     without_ranges(args, "is quantized already, its numbers are fixed")?;
-    write_without_ranges(args, pipeline::quantize_given(fused, &args.how.options()))
+    let quantized = pipeline::quantize_given(fused, &args.how.options()).map_err(about(&args.model))?;
+    write_without_ranges(args, quantized, "")
 }
 
-/// Writes a network that nothing was measured for.
-fn write_without_ranges(args: &Args, quantized: Result<QGraph>) -> Result<String> {
-    let mut quantized = quantized.map_err(about(&args.model))?;
+/// Writes a network that no samples were looked at for; `cost` is what there is to say of its speed.
+fn write_without_ranges(args: &Args, mut quantized: QGraph, cost: &str) -> Result<String> {
     quantized.preprocess = args.preprocess.given();
     file::save(&quantized, &args.output)?;
-    Ok(format!("{}wrote {}\n", placement(&quantized), args.output.display()))
+    Ok(format!("{}{cost}wrote {}\n", placement(&quantized), args.output.display()))
 }
 
 /// Refuses options about ranges and samples.

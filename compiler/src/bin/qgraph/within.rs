@@ -1,19 +1,14 @@
 //! `qgraph quantize --max-drop`: the fewest layers in float that meet a limit of accuracy, and what they cost.
 
-use crate::bench::measure;
-use crate::load::{self, TargetArgs, about};
-use crate::progress;
+use crate::load::{self, about};
+use crate::{bench, progress};
 use qgraph_compiler::calib::Profile;
 use qgraph_compiler::data::Pick;
 use qgraph_compiler::fallback::{Found, Image, Options, Progress};
 use qgraph_compiler::graph::Graph;
 use qgraph_compiler::qgraph::{QGraph, file};
-use qgraph_compiler::{Error, Result, Stage, lower, pipeline, quant};
+use qgraph_compiler::{Error, Result, Stage, pipeline, quant};
 use std::path::{Path, PathBuf};
-
-/// Rounds in which both networks are timed, and about how long one is.
-const ROUNDS: usize = 3;
-const SECONDS: f64 = 0.2;
 
 /// The limit, and what it is measured on.
 #[derive(clap::Args)]
@@ -105,29 +100,8 @@ pub(crate) fn text(found: &Found, max_drop: f64) -> Result<String> {
             n => format!("{n} layers"),
         };
         text += &format!("           with {kept} in float: {}\n", lost(*after));
-        text += &format!("speed      {}\n", cost(found)?);
+        text += &bench::cost([("in int8", &found.int8), ("with them in float", &found.graph)])?;
     }
     let (met, tried) = (if found.met { "met" } else { "NOT met" }, found.tried);
     Ok(text + &format!("limit      {max_drop} points: {met}, after {tried} networks\n"))
-}
-
-/// What the layers in float cost, measured.
-fn cost(found: &Found) -> Result<String> {
-    let (engine, target) = load::engine(None, &TargetArgs::default())?;
-    let speed = |graph, runs| -> Result<f64> {
-        Ok(measure(graph, engine, &target, &lower::Options::default(), 1, Some(runs))?.median)
-    };
-    let runs = (SECONDS * speed(&found.int8, 3)?).clamp(3.0, 5000.0) as u32;
-    let mut best = [0.0f64; 2];
-    // In turn, so that a busy moment does not hit one of them alone.
-    for _ in 0..ROUNDS {
-        for (best, graph) in best.iter_mut().zip([&found.int8, &found.graph]) {
-            *best = best.max(speed(graph, runs)?);
-        }
-    }
-    let [int8, mixed] = best.map(|per_second| 1e3 / per_second);
-    let more = 100.0 * (mixed / int8 - 1.0);
-    Ok(format!(
-        "{int8:.3} ms an image in int8, {mixed:.3} ms with them in float: {more:.1} % more, on one thread"
-    ))
 }
