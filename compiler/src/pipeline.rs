@@ -24,12 +24,12 @@ use crate::graph::{Graph, Tensor};
 use crate::lower;
 use crate::onnx;
 use crate::plan::Plan;
-use crate::qgraph::{self, QGraph};
+use crate::qgraph::QGraph;
 use crate::quant;
 use crate::runner::{self, DynModel, Engine, Runner};
-#[cfg(feature = "rust")]
-use crate::rust;
 use crate::target::Target;
+#[cfg(feature = "rust")]
+use crate::{qgraph, rust};
 use std::path::Path;
 use std::sync::Arc;
 

@@ -4,27 +4,28 @@ usage: cases.py DIR      needs: onnxruntime, onnx, numpy
 
 Every supported operator, every attribute that changes its result, and every opset from 7 to 22 in which its form or
 meaning changed. All numbers are drawn from a generator seeded by the case's name. Writes, for each case:
-NAME.onnx, NAME.in0.npy ..., NAME.out0.npy ..., and in the end `cases.txt`, one name a line.
+NAME.onnx, NAME.in0.npy ..., NAME.out0.npy ..., and in the end `cases.txt`, one name a line, and `given.txt`: the quantized models.
 """
 import os, sys, zlib
 import numpy as np, onnx, onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 OUT = sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__)
-names, refused = [], []
+names, given, refused = [], [], []
 
 
 def node(op, inputs, outputs=("y",), **attributes):
     return helper.make_node(op, list(inputs), list(outputs), **attributes)
 
 
-def case(name, opset, nodes, shapes, constants=(), outputs=("y",), low=-2.0, high=2.0, ir=8, as_inputs=False):
-    """A model of `nodes` at `opset`. `shapes`: of the inputs, by name. `constants`: arrays, or shapes to fill at random, by name."""
+def case(name, opset, nodes, shapes, constants=(), outputs=("y",), low=-2.0, high=2.0, ir=8, as_inputs=False, into=names):
+    """A model of `nodes` at `opset`. `shapes`: of the inputs, or the inputs, by name. `constants`: arrays, or shapes to fill at random, by name.
+    Optimized only if it goes `into` the quantized ones: then ONNX Runtime runs it in integers."""
     name = f"{name}-{opset}"
-    assert name not in names, name
+    assert name not in names + given, name
     random = np.random.default_rng(zlib.crc32(name.encode()))
     draw = lambda shape: random.uniform(low, high, shape).astype(np.float32)
-    x = {n: draw(s) for n, s in shapes.items()}
+    x = {n: draw(s) if isinstance(s, tuple) else s for n, s in shapes.items()}
     constants = {n: draw(c) if isinstance(c, tuple) else np.asarray(c) for n, c in dict(constants).items()}
     tensor = lambda n, a: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
     inputs = [tensor(n, a) for n, a in x.items()]
@@ -36,7 +37,8 @@ def case(name, opset, nodes, shapes, constants=(), outputs=("y",), low=-2.0, hig
         [numpy_helper.from_array(a, n) for n, a in constants.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if into is given else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -44,7 +46,7 @@ def case(name, opset, nodes, shapes, constants=(), outputs=("y",), low=-2.0, hig
     except Exception as e:
         refused.append(f"{name}: {e}")
         return
-    names.append(name)
+    into.append(name)
     onnx.save(model, f"{OUT}/{name}.onnx")
     for k, a in enumerate(x.values()):
         np.save(f"{OUT}/{name}.in{k}.npy", a)
@@ -413,11 +415,72 @@ def networks():
          {"w": (4, 4, 3, 3), **parameters(4)}, ir=3, as_inputs=True)
 
 
+def quantized():
+    """Models in QDQ form. Their weights have 7 bits: with 8, kernels for CPUs without VNNI saturate."""
+    random = np.random.default_rng(9)
+
+    def rounded(x, y, scale, zero):
+        """Nodes and constants that round x to integers and give them as y."""
+        levels = [f"{y}/s", f"{y}/z"]
+        return ([node("QuantizeLinear", [x, *levels], [f"{y}/q"]), node("DequantizeLinear", [f"{y}/q", *levels], [y])],
+                {levels[0]: np.float32(scale), levels[1]: np.uint8(zero)})
+
+    def model(name, inputs, levels, nodes, constants, y):
+        """`nodes` compute c from inputs that are rounded by `levels`, called like them with a d behind; it is rounded by `y`."""
+        before = [rounded(n, n + "d", *levels[n]) for n in inputs]
+        nodes = [n for part in before for n in part[0]] + nodes
+        constants = dict(constants, **{n: c for part in before for n, c in part[1].items()})
+        last, more = rounded("c", "y", *y)
+        case(f"given-{name}", 13, nodes + last, inputs, {**constants, **more}, into=given)
+
+    def layer(w, x_scale, scales):
+        """Weights and bias with a scale for each output channel."""
+        q, b = random.integers(-63, 64, w).astype(np.int8), random.integers(-5000, 5000, w[0]).astype(np.int32)
+        constants = {"w/q": q, "w/s": scales, "w/z": np.zeros(w[0], np.int8), "b/q": b, "b/s": (scales * np.float32(x_scale)).astype(np.float32),
+                     "b/z": np.zeros(w[0], np.int32)}
+        return [node("DequantizeLinear", [f"{n}/q", f"{n}/s", f"{n}/z"], [n], axis=0) for n in "wb"], constants
+
+    uniform = lambda low, high: np.float32(random.uniform(low, high))
+    for k in range(9):
+        # Powers of two meet half steps, and all zero points are odd at times.
+        halves, zero = k % 3 == 0, lambda: int(random.integers(0, 256))
+        for kind, w, x, attributes in [
+                ("dense", (24, 16, 3, 3), (1, 16, 20, 20), dict(pads=[1] * 4)),
+                ("pointwise", (40, 24, 1, 1), (1, 24, 20, 20), {}),
+                ("depthwise", (32, 1, 3, 3), (1, 32, 20, 20), dict(pads=[1] * 4, group=32)),
+                ("first", (16, 3, 3, 3), (1, 3, 41, 41), dict(strides=[2, 2]))]:
+            x_scale = 2.0 ** -6 if halves else uniform(0.012, 0.02)
+            scales = np.full(w[0], 0.25, np.float32) if halves else random.uniform(0.001, 0.01, w[0]).astype(np.float32)
+            y_scale = x_scale * scales.mean() * 37 * 73 / 40 * np.prod(w[1:]) ** 0.5
+            y_scale = 2.0 ** np.round(np.log2(y_scale)) if halves else y_scale
+            before, constants = layer(w, x_scale, scales)
+            model(f"conv-{kind}-{k}", {"x": x}, {"x": (x_scale, 128 - k)}, before + [node("Conv", ["xd", "w", "b"], ["c"], **attributes)],
+                  constants, (y_scale, 121 + k))
+        before, constants = layer((40, 64), 0.0157, random.uniform(0.001, 0.01, 40).astype(np.float32))
+        model(f"gemm-{k}", {"x": (20, 64)}, {"x": (0.0157, 127)}, before + [node("Gemm", ["xd", "w", "b"], ["c"], transB=1)], constants,
+              (uniform(0.05, 0.2), 120 + k))
+        a, b, y = (0.5, 0.5, 1.0) if halves else (uniform(0.01, 0.03), uniform(0.01, 0.03), uniform(0.02, 0.05))
+        span = 60 * a
+        x = {n: random.uniform(-span, span, (1, 32, 20, 20)).astype(np.float32) for n in "ab"}
+        model(f"add-{k}", x, {"a": (a, zero()), "b": (b, zero())}, [node("Add", ["ad", "bd"], ["c"])], {}, (y, zero()))
+        side = (7, 8)[k % 2]
+        model(f"mean-{k}", {"x": (1, 256, side, side)}, {"x": (uniform(0.012, 0.02), zero())}, [node("GlobalAveragePool", ["xd"], ["c"])], {},
+              (2.0 ** -9 if halves else uniform(0.002, 0.004), 120 + k))
+    # Pixels as MobileNet takes them lie halfway between the integers of the usual scales.
+    pixels = ((np.arange(256) - np.float32(127.5)) / np.float32(127.5)).astype(np.float32).reshape(1, 1, 16, 16)
+    for zero in (127, 128):
+        for name, scale in {"even": 2 / 255, "near": 0.00784311}.items():
+            nodes, constants = rounded("x", "y", scale, zero)
+            case(f"given-pixels-{name}-{zero}", 13, nodes, {"x": pixels}, constants, into=given)
+
+
 os.makedirs(OUT, exist_ok=True)
-for write in (windows, layers, functions, arithmetic, moves, resizes, plumbing, networks):
+for write in (windows, layers, functions, arithmetic, moves, resizes, plumbing, networks, quantized):
     write()
 if refused:
     sys.exit("ONNX Runtime does not run these cases:\n" + "\n".join(refused))
 with open(f"{OUT}/cases.txt", "w") as f:
     f.write("\n".join(names) + "\n")
-print(f"{len(names)} cases by ONNX Runtime {ort.__version__} in {OUT}")
+with open(f"{OUT}/given.txt", "w") as f:
+    f.write("\n".join(given) + "\n")
+print(f"{len(names) + len(given)} cases by ONNX Runtime {ort.__version__} in {OUT}")

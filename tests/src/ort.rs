@@ -1,9 +1,11 @@
-//! Float results against ONNX Runtime, in both steps that are not exact: `graph::eval` ≈ ONNX Runtime, compiled float ≈ `graph::eval`
-//! (the oracle ladder of DESIGN.md, section 6). The tolerances stand here and nowhere else; everything else is equality.
+//! Results against ONNX Runtime. Float ones in both steps that are not exact: `graph::eval` ≈ ONNX Runtime, compiled float ≈ `graph::eval`
+//! (the oracle ladder of DESIGN.md, section 6). The tolerances stand here and nowhere else; everything else is equality,
+//! that of quantized models with ONNX Runtime among it.
 //!
 //! The cases come from `tests/ort/cases.py`: one small model for every operator, attribute and opset. Real models are compared by the
 //! same two functions, in `real`.
 
+use crate::support::engines;
 use qgraph_compiler::graph::{self, Graph, Tensor};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::qgraph::QGraph;
@@ -111,15 +113,55 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     graph::eval::eval(graph, inputs, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", graph.name))
 }
 
-#[test]
-fn every_operator() {
+/// The folder of the cases, and those that a list of it names.
+fn cases(list: &str) -> Option<(PathBuf, Vec<String>)> {
     let Some(dir) = std::env::var_os("QGRAPH_ORT_CASES").map(PathBuf::from) else {
         println!("skipped: QGRAPH_ORT_CASES names no folder (tests/ort/cases.py fills one)");
-        return;
+        return None;
     };
-    let list = dir.join("cases.txt");
-    let list = std::fs::read_to_string(&list).unwrap_or_else(|e| panic!("{}: {e}", list.display()));
-    let names: Vec<&str> = list.lines().collect();
+    let list = dir.join(list);
+    let text = std::fs::read_to_string(&list).unwrap_or_else(|e| panic!("{}: {e}", list.display()));
+    Some((dir, text.lines().map(String::from).collect()))
+}
+
+/// Models that are quantized already give the integers that ONNX Runtime gives: of convolutions, dense layers, sums, means and roundings.
+#[test]
+fn quantized_models_exactly() {
+    #[cfg(target_arch = "x86_64")]
+    let followed = is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let followed = false;
+    if !followed {
+        println!("skipped: it is ONNX Runtime's kernels for x86-64 with AVX2 that are followed");
+        return;
+    }
+    let Some((dir, names)) = cases("given.txt") else { return };
+    assert!(names.len() >= 60, "only {} cases", names.len());
+    let (mut problems, mut elements) = (Vec::new(), 0);
+    for name in &names {
+        let imported = onnx::import(&dir.join(format!("{name}.onnx")), &Default::default());
+        let fused =
+            pipeline::fuse(&imported.unwrap_or_else(|e| panic!("{e}"))).unwrap_or_else(|e| panic!("{e}")).0;
+        let graph =
+            pipeline::quantize_given(&fused, &Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let inputs: Vec<Vec<f32>> = arrays(&dir, name, "in").iter().map(|t| t.data.to_vec()).collect();
+        engines::assert_equal(&graph, &inputs, name);
+        let expected: Vec<u32> = arrays(&dir, name, "out")[0].data.iter().map(|x| x.to_bits()).collect();
+        let found = &engines::evaluate(&graph, &inputs)[0];
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let far = found.iter().zip(&expected).filter(|(f, e)| f != e).count();
+        if far > 0 {
+            problems.push(format!("{name}: {far} of {}", expected.len()));
+        }
+        elements += expected.len();
+    }
+    assert!(problems.is_empty(), "differ in\n{}", problems.join("\n"));
+    println!("{} cases, {elements} elements", names.len());
+}
+
+#[test]
+fn every_operator() {
+    let Some((dir, names)) = cases("cases.txt") else { return };
     assert!(names.len() >= 1000, "only {} cases", names.len());
     let problems: Vec<String> = names.iter().flat_map(|name| case(&dir, name)).collect();
     assert!(
