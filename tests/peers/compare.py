@@ -78,6 +78,15 @@ def chart(folder, models, args):
         print(f"| {model} | {naive:.1f} | {fused:.1f} | {int8:.1f} | {multiples} | {int8 / fused:.2f} |")
 
 
+def quantized(folder, model):
+    """The int8 network of a model of the folder: made if it is not there."""
+    file = folder / f"{model}.qgraph"
+    if not file.exists():
+        options = ["--shape", "data=1x3x224x224", "--calib", "random", "--samples", "4", "-o", file]
+        subprocess.run([QGRAPH, "quantize", folder / f"{model}.onnx", *options], check=True, capture_output=True)
+    return file
+
+
 def versions(folder):
     code = "import onnxruntime, openvino; print(onnxruntime.__version__, openvino.__version__.split('-')[0])"
     python = folder / "venv/bin/python"
@@ -89,6 +98,12 @@ def cpu():
         facts = dict(line.split(":", 1) for line in f.read().split("\n\n")[0].splitlines())
     facts = {k.strip(): v.strip() for k, v in facts.items()}
     return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+
+
+def header(how):
+    """Where and when figures were taken, and how."""
+    date = datetime.date.today().isoformat()
+    return f"{cpu()}, {os.cpu_count()} cores, Linux {platform.release()}, {date}; {how}"
 
 
 def main():
@@ -110,11 +125,7 @@ def main():
     ort, openvino = versions(args.folder)
     rows = []
     for model in args.models.split(","):
-        quantized = args.folder / f"{model}.qgraph"
-        if not quantized.exists():
-            source = args.folder / f"{model}.onnx"
-            options = ["--shape", "data=1x3x224x224", "--calib", "random", "--samples", "4"]
-            subprocess.run([QGRAPH, "quantize", source, *options, "-o", quantized], check=True, capture_output=True)
+        quantized(args.folder, model)
         for mode in ["int8", "fused"] if args.float else ["int8"]:
             seen = {e: [] for e in ENGINES}
             shares = []
@@ -127,8 +138,7 @@ def main():
             best = max(rate["ort"], rate["openvino"])
             share = f" ({statistics.median(shares):.0f} %)" if shares else ""
             rows.append((model, mode, rate, share, rate["qgraph"] / best))
-    date = datetime.date.today().isoformat()
-    print(f"{cpu()}, {os.cpu_count()} cores, Linux {platform.release()}; batch {args.batch}, {args.threads} thread(s), {date}{', AMX hidden' if args.no_amx else ''};")
+    print(f"{header(f'batch {args.batch}, {args.threads} thread(s)')}{', AMX hidden' if args.no_amx else ''};")
     print(f"ONNX Runtime {ort}, OpenVINO {openvino}; images per second, median of {args.rounds} rounds.\n")
     print("| network | | qgraph (% of peak) | ONNX Runtime | OpenVINO | qgraph / best peer |")
     print("|---|---|---|---|---|---|")
