@@ -1,5 +1,5 @@
 //! Every real model of the data folder from ONNX to machine code: float gives what ONNX Runtime gave, int8 stays close to float, all
-//! engines give the same bits, also where a small network is a part of a program. What is expected stands in `models`.
+//! engines give the same bits, also where the network is a part of a program. What is expected stands in `models`.
 //!
 //! One test a model, so that they run side by side. Whole sets run as machine code; a CPU without it checks the first samples of each.
 
