@@ -104,15 +104,18 @@ memory_words! { "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni":
         _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(at).cast())
     }
     fn lookup8(a: Vector, p: *const u8, at: usize) -> Vector {
-        // Sixteen shuffles of 16 entries each: of src − 16·i, bytes below 16 select, all others give 0.
-        let (mut x, mut found) = (a, _mm512_setzero_si512());
-        for part in 0..16 {
-            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(p.wrapping_add(at + 16 * part).cast()));
-            // Saturating: 16 and above set bit 7, for which a shuffle gives 0.
-            let control = _mm512_adds_epu8(x, _mm512_set1_epi8(0x70));
-            found = _mm512_or_si512(found, _mm512_shuffle_epi8(table, control));
-            x = _mm512_sub_epi8(x, _mm512_set1_epi8(16));
-        }
-        found
+        // Words of two entries: the upper seven bits of a byte choose one, its lowest bit an entry of it.
+        let table = [0, 64, 128, 192].map(|part| _mm512_loadu_si512(p.wrapping_add(at + part).cast()));
+        let bit6 = _mm512_set1_epi16(1 << 6);
+        // Permutes take six bits of an index.
+        let [even, odd] = [_mm512_srli_epi16::<1>(a), _mm512_srli_epi16::<9>(a)].map(|index| {
+            let low = _mm512_permutex2var_epi16(table[0], index, table[1]);
+            let high = _mm512_permutex2var_epi16(table[2], index, table[3]);
+            _mm512_mask_blend_epi16(_mm512_test_epi16_mask(index, bit6), low, high)
+        });
+        let odd_bytes = 0xaaaa_aaaa_aaaa_aaaa;
+        let first = _mm512_mask_blend_epi8(odd_bytes, even, _mm512_slli_epi16::<8>(odd));
+        let second = _mm512_mask_blend_epi8(odd_bytes, _mm512_srli_epi16::<8>(even), odd);
+        _mm512_mask_blend_epi8(_mm512_test_epi8_mask(a, _mm512_set1_epi8(1)), first, second)
     }
 }
