@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 
 pub use entropy::{Threshold, entropy_threshold};
 pub use hash::graph_hash;
-pub use profile::{MAX_HEADROOM, PROFILE_VERSION, Profile};
+pub use profile::{Channels, PROFILE_VERSION, Profile};
 pub use run::{RunFn, calibrate};
 pub use survey::{Survey, survey};
 
@@ -62,7 +62,7 @@ impl Range {
     const EMPTY: Range = Range { min: f32::INFINITY, max: f32::NEG_INFINITY };
 
     /// The part that lies in `other`, which has a point in common with it.
-    fn within(self, other: Range) -> Range {
+    pub(crate) fn within(self, other: Range) -> Range {
         let inside = |x: f32| x.clamp(other.min, other.max);
         Range { min: inside(self.min), max: inside(self.max) }
     }

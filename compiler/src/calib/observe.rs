@@ -1,12 +1,12 @@
-//! What is kept of the values that are seen: extremes and means of every value and channel, and a histogram where the mode wants one.
+//! What is kept of the values that are seen: extremes of every value, extremes and moments of channels, and a histogram where the mode wants one.
 
 use super::histogram::Histogram;
-use super::{Collector, MAX_HEADROOM, Mode, Range, entropy, failure, squares, tails};
+use super::{Channels, Collector, Mode, Range, entropy, failure, squares, tails};
 use crate::error::Result;
 use crate::graph::{Graph, Op, Tensor, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
-/// Means are sums of whole multiples of 2 to this: such sums do not depend on their order.
+/// Moments are sums of whole multiples of 2 to this: such sums do not depend on their order.
 const UNIT: i32 = -64;
 
 /// The suffix of what stands before an activation.
@@ -27,10 +27,8 @@ struct Layout {
     op: String,
     /// Number of channels, and of elements that follow each other in one. None: (0, 1).
     channels: (usize, usize),
-    /// Its channels may be worth having apart: see [`super::Profile::headroom`].
-    image: bool,
-    /// A layer reads it: see [`super::Profile::means`].
-    read: bool,
+    /// Quantization asks for its channels: see [`super::Profile::channels`].
+    recorded: bool,
 }
 
 /// What was seen of one value.
@@ -48,6 +46,8 @@ struct Channel {
     range: Range,
     /// In multiples of 2^[`UNIT`].
     sum: i128,
+    /// Of the squares, in the same.
+    squares: i128,
 }
 
 impl Observer {
@@ -67,10 +67,9 @@ impl Observer {
                 [.., last] if dense => (last, 1),
                 _ => (0, 1),
             };
-            let read =
-                readers(|op| matches!(op, Op::Conv(_) | Op::ConvTranspose(_))) || dense && v.shape.len() != 4;
+            let recorded = image || dense || readers(|op| matches!(op, Op::Conv(_) | Op::ConvTranspose(_)));
             let op = graph.producer(id).map_or("input".into(), |n| graph.nodes[n].op.name());
-            layouts.insert(v.name.clone(), Layout { shape: v.shape.clone(), op, channels, image, read });
+            layouts.insert(v.name.clone(), Layout { shape: v.shape.clone(), op, channels, recorded });
         }
         let histograms = matches!(mode, Mode::Entropy | Mode::Percentile(_) | Mode::Mse);
         Observer { layouts, histograms, seen: BTreeMap::new() }
@@ -89,7 +88,7 @@ impl Observer {
             let histogram = self.histograms && !name.ends_with(PRE);
             let seen = Seen {
                 all: Range::EMPTY,
-                channels: vec![Channel { range: Range::EMPTY, sum: 0 }; channels],
+                channels: vec![Channel { range: Range::EMPTY, sum: 0, squares: 0 }; channels],
                 count: 0,
                 histogram: histogram.then(Histogram::new),
             };
@@ -105,9 +104,11 @@ impl Observer {
         for (k, run) in data.chunks(length).enumerate().filter(|_| count > 0) {
             let channel = &mut seen.channels[k % count];
             let mut range = Range::EMPTY;
-            let sum = widen(&mut range, run);
+            let moments = widen(&mut range, run);
             // What is less than the unit is lost, what is beyond 2^63 saturates: no activation is either.
-            channel.sum = channel.sum.saturating_add((sum * 2f64.powi(-UNIT)) as i128);
+            let [sum, squares] = moments.map(|m| (m * 2f64.powi(-UNIT)) as i128);
+            channel.sum = channel.sum.saturating_add(sum);
+            channel.squares = channel.squares.saturating_add(squares);
             channel.range = union(channel.range, range);
             all = union(all, range);
         }
@@ -160,61 +161,52 @@ impl Observer {
         self.seen.iter().filter_map(|(name, seen)| Some((&name[..], seen.all, seen.histogram.as_ref()?)))
     }
 
-    /// See [`super::Profile::headroom`].
-    pub(super) fn headroom(&self, ranges: &BTreeMap<String, Range>) -> BTreeMap<String, String> {
-        let text = |name: &str, seen: &Seen| {
-            let all = ranges[name];
-            let digit = |c: &Channel| char::from(b'0' + doublings(all, c.range));
-            seen.channels.iter().map(digit).collect::<String>()
+    /// See [`super::Profile::channels`].
+    pub(super) fn channels(&self) -> BTreeMap<String, Channels> {
+        let recorded = |name: &str, seen: &Seen| {
+            !seen.channels.is_empty() && self.layout(name).is_some_and(|l| l.recorded)
         };
-        let images = self.seen.iter().filter(|(name, _)| self.layout(name).is_some_and(|l| l.image));
-        let all = images.map(|(name, seen)| (name.clone(), text(name, seen)));
-        all.filter(|(_, text)| !text.bytes().all(|b| b == b'0')).collect()
-    }
-
-    /// See [`super::Profile::means`].
-    pub(super) fn means(&self) -> BTreeMap<String, Vec<f32>> {
-        let read = self.seen.iter().filter(|(name, _)| self.layouts.get(*name).is_some_and(|l| l.read));
-        let means = |seen: &Seen| {
-            let mean = |c: &Channel| (c.sum as f64 * 2f64.powi(UNIT) / seen.count as f64) as f32;
-            seen.channels.iter().map(mean).collect()
+        let of = |seen: &Seen| {
+            let each = |f: &dyn Fn(&Channel) -> f32| seen.channels.iter().map(f).collect();
+            let mean = |sum: i128| sum as f64 * 2f64.powi(UNIT) / seen.count as f64;
+            Channels {
+                min: each(&|c| c.range.min),
+                max: each(&|c| c.range.max),
+                mean: each(&|c| mean(c.sum) as f32),
+                rms: each(&|c| mean(c.squares).sqrt() as f32),
+            }
         };
-        read.map(|(name, seen)| (name.clone(), means(seen))).collect()
+        let recorded = self.seen.iter().filter(|(name, seen)| recorded(name, seen));
+        recorded.map(|(name, seen)| (name.clone(), of(seen))).collect()
     }
 }
 
 /// Elements that are looked at side by side.
 const LANES: usize = 16;
 
-/// Widens a range to some elements; gives their sum.
-fn widen(range: &mut Range, data: &[f32]) -> f64 {
+/// Widens a range to some elements; gives their sum and that of their squares.
+fn widen(range: &mut Range, data: &[f32]) -> [f64; 2] {
     // Lanes, for elements that need not wait for each other.
-    let (mut min, mut max, mut sum) = ([range.min; LANES], [range.max; LANES], [0.0; LANES]);
+    let (mut min, mut max) = ([range.min; LANES], [range.max; LANES]);
+    let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
     for part in data.chunks(LANES) {
         for (k, &x) in part.iter().enumerate() {
             min[k] = if x < min[k] { x } else { min[k] };
             max[k] = if x > max[k] { x } else { max[k] };
-            sum[k] += f64::from(x);
+            let x = f64::from(x);
+            sum[k] += x;
+            squares[k] += x * x;
         }
     }
     let (min, max) =
         (min.into_iter().fold(f32::INFINITY, f32::min), max.into_iter().fold(f32::NEG_INFINITY, f32::max));
     // −0 would make the result depend on which zero came first.
     *range = Range { min: min + 0.0, max: max + 0.0 };
-    sum.iter().sum()
+    [sum, squares].map(|lanes| lanes.iter().sum())
 }
 
 fn union(a: Range, b: Range) -> Range {
     Range { min: a.min.min(b.min), max: a.max.max(b.max) }
-}
-
-/// How often the extent of `channel` can be doubled within that of `all`, both taken with 0. What is cut off a channel does not count.
-fn doublings(all: Range, channel: Range) -> u8 {
-    let all = Range { min: all.min.min(0.0), max: all.max.max(0.0) };
-    let channel = Range { min: channel.min.min(0.0), max: channel.max.max(0.0) }.within(all);
-    let extent = |r: Range| f64::from(r.max) - f64::from(r.min);
-    let fits = |e: &u8| extent(channel) * f64::from(1u16 << e) <= extent(all);
-    (1..=MAX_HEADROOM).take_while(fits).last().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -241,39 +233,32 @@ mod tests {
         observer
     }
 
-    fn headroom(o: &Observer) -> BTreeMap<String, String> {
-        o.headroom(&o.ranges(Mode::Naive).unwrap())
+    #[test]
+    fn channels_are_seen_apart() {
+        let a = [-1.0, 8.0, 0.5, 0.75, -0.25, 0.0];
+        let b = [3.0, 0.0, 0.0, 1.5, -1.5, 0.5];
+        let channels = after(&[a, b]).channels();
+        assert_eq!(channels["x"].min, [-1.0, 0.0, -1.5]);
+        assert_eq!(channels["x"].max, [8.0, 1.5, 0.5]);
+        assert_eq!(channels["x"].mean, [2.5, 0.6875, -0.3125]);
+        let squares = [74.0f32, 3.0625, 2.5625].map(|sum| (sum / 4.0).sqrt());
+        assert_eq!(channels["x"].rms, squares);
+        assert_eq!(channels, after(&[b, a]).channels());
     }
 
     #[test]
-    fn headroom_is_what_every_channel_leaves_free() {
-        let a = [-1.0, 8.0, 0.5, 0.9, -0.2, 0.0];
-        let seen = after(&[a]);
-        // An extent of 9 against 0.9 and 0.2.
-        assert_eq!(headroom(&seen)["x"], "035");
-        assert_eq!(seen.ranges(Mode::Naive).unwrap()["x"], Range { min: -1.0, max: 8.0 });
-        // In a range that cuts the first channel: 3 against 0.9 and 0.2.
-        let cut = BTreeMap::from([("x".to_string(), Range { min: -1.0, max: 2.0 })]);
-        assert_eq!(seen.headroom(&cut)["x"], "013");
-        let b = [0.0, 0.0, 0.0, 1.1, -1.6, 0.0];
-        // 9.6 against 1.1 and 1.6.
-        assert_eq!(headroom(&after(&[a, b]))["x"], "032");
-        assert_eq!(headroom(&after(&[a, b])), headroom(&after(&[b, a])));
-        // Nothing to say of equal channels, nor of a channel that is 0 more than the most.
-        assert!(headroom(&after(&[[1.0; 6]])).is_empty());
-        assert_eq!(headroom(&after(&[[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]]))["x"], format!("0{MAX_HEADROOM}0"));
-    }
-
-    #[test]
-    fn means_do_not_depend_on_order() {
+    fn moments_do_not_depend_on_order() {
         let samples = [[1e7, 1.0, 0.1, 0.2, -0.3, 1e-9], [-1e7, 2.0, 0.3, 0.4, 0.5, 1e-9], [0.1; 6]];
-        let means = after(&samples).means()["x"].clone();
+        let seen = after(&samples).channels()["x"].clone();
         let [a, b, c] = samples;
         for order in [[b, a, c], [c, b, a], [a, c, b]] {
-            assert_eq!(after(&order).means()["x"], means);
+            assert_eq!(after(&order).channels()["x"], seen);
         }
-        for (mean, expected) in means.iter().zip([3.2 / 6.0, 1.2 / 6.0, 0.4 / 6.0]) {
-            assert!((mean - expected).abs() < 1e-6, "{means:?}");
-        }
+        let near = |found: &[f32], expected: [f32; 3]| {
+            let close = found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6 * e.max(1.0));
+            assert!(close, "{found:?}, not {expected:?}");
+        };
+        near(&seen.mean, [3.2 / 6.0, 1.2 / 6.0, 0.4 / 6.0]);
+        near(&seen.rms, [(2e14f32 / 6.0).sqrt(), (0.32f32 / 6.0).sqrt(), (0.36f32 / 6.0).sqrt()]);
     }
 }

@@ -11,10 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Version of the profile format that is written and read.
-pub const PROFILE_VERSION: u32 = 1;
-
-/// Most doublings that [`Profile::headroom`] counts: a channel with more hardly differs from one that is always 0.
-pub const MAX_HEADROOM: u8 = 6;
+pub const PROFILE_VERSION: u32 = 2;
 
 /// What calibration found: a readable, reusable file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,39 +32,68 @@ pub struct Profile {
     pub preprocess: Option<Preprocess>,
     /// Ranges by value name, free to be edited: quantization takes what stands here. Pre-activation values are named `{value}/pre`.
     pub ranges: BTreeMap<String, Range>,
-    /// One digit for each channel of a value: how often the extent of the channel's own range (with 0) can be doubled within that of the
-    /// value's, at most [`MAX_HEADROOM`]. Values whose channels all fill the range are left out. Optional: without it channels count as equal.
+    /// What was seen of the channels of images, and of what layers read, by value name. Optional: without it channels count as equal, no bias
+    /// is corrected, and all inputs of a layer count as equally large.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headroom: BTreeMap<String, String>,
-    /// Means of the channels of what layers read, for the correction of their biases; of dense layers' operands, of every element of the
-    /// last axis. In the file a line of numbers for each value. Optional: without them no bias is corrected.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "lines")]
-    pub means: BTreeMap<String, Vec<f32>>,
+    pub channels: BTreeMap<String, Channels>,
+}
+
+/// What was seen of the channels of a value (of what a dense layer reads, of the elements of the last axis): numbers for each, in the file as
+/// one line of text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channels {
+    /// Smallest elements.
+    #[serde(with = "line")]
+    pub min: Vec<f32>,
+    /// Largest elements.
+    #[serde(with = "line")]
+    pub max: Vec<f32>,
+    /// Means.
+    #[serde(with = "line")]
+    pub mean: Vec<f32>,
+    /// Roots of the mean squares.
+    #[serde(with = "line")]
+    pub rms: Vec<f32>,
+}
+
+impl Channels {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.min.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.min.is_empty()
+    }
+
+    /// What is wrong with the numbers, if something is.
+    fn problem(&self) -> Option<String> {
+        let lists = [&self.min, &self.max, &self.mean, &self.rms];
+        if lists.iter().any(|list| list.len() != self.len()) {
+            return Some(format!("min, max, mean and rms have {:?} numbers", lists.map(Vec::len)));
+        }
+        if let Some(x) = lists.into_iter().flatten().find(|x| !x.is_finite()) {
+            return Some(format!("{x} is not finite"));
+        }
+        let c = (0..self.len()).find(|&c| self.min[c] > self.max[c] || self.rms[c] < 0.0)?;
+        Some(format!("channel {c}: from {} to {} with rms {}", self.min[c], self.max[c], self.rms[c]))
+    }
 }
 
 /// Numbers as one line of text: thousands of them would be as many lines of JSON.
-mod lines {
+mod line {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::collections::BTreeMap;
 
-    pub(super) fn serialize<S: Serializer>(
-        means: &BTreeMap<String, Vec<f32>>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        let line = |m: &Vec<f32>| m.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
-        s.collect_map(means.iter().map(|(name, m)| (name, line(m))))
+    pub(super) fn serialize<S: Serializer>(numbers: &[f32], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(" "))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<BTreeMap<String, Vec<f32>>, D::Error> {
-        let lines = BTreeMap::<String, String>::deserialize(d)?;
-        let numbers = |(name, line): (String, String)| {
-            let number =
-                |word: &str| word.parse().map_err(|_| D::Error::custom(format!("{name}: the mean {word:?}")));
-            Ok((name.clone(), line.split_whitespace().map(number).collect::<Result<_, _>>()?))
-        };
-        lines.into_iter().map(numbers).collect()
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
+        let number =
+            |word: &str| word.parse().map_err(|_| D::Error::custom(format!("{word:?} is not a number")));
+        String::deserialize(d)?.split_whitespace().map(number).collect()
     }
 }
 
@@ -105,7 +131,8 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Checks what the types do not: the version, at least one sample, every range finite with `min <= max`, the preprocessing's numbers.
+    /// Checks what the types do not: the version, at least one sample, every range finite with `min <= max`, the
+    /// numbers of channels, the preprocessing's.
     pub fn validate(&self) -> Result<()> {
         let mut problems = Vec::new();
         let mut problem =
@@ -127,17 +154,9 @@ impl Profile {
                 );
             }
         }
-        for (name, digits) in &self.headroom {
-            if !digits.bytes().all(|b| (b'0'..=b'0' + MAX_HEADROOM).contains(&b)) {
-                problem(
-                    name,
-                    format!("its headroom {digits:?} is not digits up to {MAX_HEADROOM}: calibrate again"),
-                );
-            }
-        }
-        for (name, means) in &self.means {
-            if let Some(x) = means.iter().find(|x| !x.is_finite()) {
-                problem(name, format!("its mean {x} is not finite: calibrate again"));
+        for (name, channels) in &self.channels {
+            if let Some(what) = channels.problem() {
+                problem(name, format!("its channels: {what}: calibrate again"));
             }
         }
         Error::all(Stage::Calibrate, problems)
@@ -190,8 +209,15 @@ mod tests {
                 ("a/pre".into(), range(f32::MIN, f32::MAX)),
                 ("z".into(), range(f32::MIN_POSITIVE, 1.0)),
             ]),
-            headroom: BTreeMap::from([("a".into(), "016".into())]),
-            means: BTreeMap::from([("a".into(), vec![0.1, -2e-9, f32::MAX])]),
+            channels: BTreeMap::from([(
+                "a".into(),
+                Channels {
+                    min: vec![-1.5, 0.0],
+                    max: vec![0.1, f32::MAX],
+                    mean: vec![-2e-9, 0.3],
+                    rms: vec![0.5, 0.7],
+                },
+            )]),
         }
     }
 
@@ -230,7 +256,7 @@ mod tests {
             assert!(text.contains(from), "{from}");
             Profile::from_text(&text.replacen(from, to, 1)).unwrap_err().to_string()
         };
-        assert!(of("\"version\": 1", "\"version\": 2").contains("version 2, this program reads 1"));
+        assert!(of("\"version\": 2", "\"version\": 1").contains("version 1, this program reads 2"));
         assert!(of("\"samples\": 3", "\"samples\": 0").contains("no samples"));
         assert!(of("\"samples\": 3", "\"samples\": -1").contains("not a profile"));
         assert!(of("\"samples\": 3", "\"samples\": 3, \"more\": 1").contains("unknown field"));
@@ -242,10 +268,13 @@ mod tests {
         assert!(of("\"max\": 0.1", "\"max\": null").contains("not a profile"));
         assert!(of("\"max\": 0.1", "\"max\": NaN").contains("not a profile"));
         assert!(of("\"crop\": 9", "\"crop\": 0").contains("preprocess: crop is 0"));
-        assert!(of("\"016\"", "\"017\"").contains("a: its headroom \"017\""));
-        assert!(of("\"016\"", "\"0é\"").contains("headroom"));
-        assert!(of("\"0.1 -", "\"0.1 x ").contains("a: the mean \"x\""));
-        assert!(of("\"0.1 -", "\"inf ").contains("a: its mean inf is not finite"));
+        assert!(of("\"0.5 0.7", "\"0.5 x").contains("\"x\" is not a number"));
+        assert!(
+            of("\"0.5 0.7", "\"0.5").contains("a: its channels: min, max, mean and rms have [2, 2, 2, 1]")
+        );
+        assert!(of("\"0.5 0.7", "\"0.5 inf").contains("a: its channels: inf is not finite"));
+        assert!(of("\"0.5 0.7", "\"0.5 -1").contains("a: its channels: channel 1: from 0 to"));
+        assert!(of("\"-1.5 0", "\"1 0").contains("a: its channels: channel 0: from 1 to 0.1"));
         for end in 0..text.len() - 2 {
             assert!(Profile::from_text(&text[..end]).is_err());
         }

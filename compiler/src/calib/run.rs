@@ -32,8 +32,7 @@ pub fn calibrate(
         mode: text,
         samples: count,
         preprocess,
-        headroom: observer.headroom(&ranges),
-        means: observer.means(),
+        channels: observer.channels(),
         ranges,
     };
     profile.validate()?;

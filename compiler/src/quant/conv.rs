@@ -11,7 +11,7 @@ use super::emit::{Emit, IMAGE};
 use super::equalize::Multiples;
 use super::ranges::Grid;
 use super::transposed::{self, Phases};
-use super::weights::{self, Channels, pack};
+use super::weights::{self, Channels, Read, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, BlobId, QConv, QOp, QType, QValueId, Residual, Window};
@@ -295,15 +295,33 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// What every tap of an output channel reads on the mean, group by group, if biases are corrected and calibration knows it.
-    fn means(&self, e: &Emit<'_>) -> Option<Vec<f64>> {
-        let means = e.numbers.means?.get(&e.graph.value(self.x_value).name)?;
+    /// What the taps read, as far as the weights' rounding asks for it and calibration knows it.
+    fn read(&self, e: &Emit<'_>) -> Read {
+        let value = e.graph.value(self.x_value);
+        let numbers = &e.numbers;
+        let channels = numbers.channels.and_then(|channels| channels.get(&value.name));
+        // A dense layer reads the last axis, which are no channels of an image.
+        let is_dense = matches!(e.graph.nodes[self.node].op, Op::Dense(_));
+        let Some(channels) = channels.filter(|_| !is_dense || value.shape.len() != 4) else {
+            return Read::default();
+        };
+        let list = |of: &dyn Fn(usize) -> f64| self.taps(e, &(0..channels.len()).map(of).collect::<Vec<_>>());
+        let mean = |c: usize| f64::from(channels.mean[c]);
+        let square = |c: usize| f64::from(channels.rms[c]).powi(2);
+        Read {
+            means: if numbers.correct_biases { list(&mean) } else { None },
+            squares: if numbers.scaling.clip { list(&square) } else { None },
+        }
+    }
+
+    /// A mean of every channel as one of every tap, group by group.
+    fn taps(&self, e: &Emit<'_>, means: &[f64]) -> Option<Vec<f64>> {
         let shape = &e.builder.value(self.x).shape;
         let [kh, kw] = self.window.kernel;
         let (channels, taps) = (shape[1], kh * kw);
         // A flattened image has a mean for each of its elements, as its layer has a tap.
         if means.len() == channels * taps && taps > 1 {
-            return Some(means.iter().map(|&m| f64::from(m)).collect());
+            return Some(means.to_vec());
         }
         if means.len() != channels {
             return None;
@@ -317,7 +335,7 @@ impl Layer<'_> {
             (0..positions).filter(inside).count() as f64 / positions as f64
         };
         let shares: Vec<f64> = (0..taps).map(|tap| share(0, tap / kw) * share(1, tap % kw)).collect();
-        Some(means.iter().flat_map(|&m| shares.iter().map(move |s| s * f64::from(m))).collect())
+        Some(means.iter().flat_map(|&m| shares.iter().map(move |s| s * m)).collect())
     }
 
     /// The convolution in the arithmetic that the node runs in.
@@ -335,8 +353,8 @@ impl Layer<'_> {
                     weights::given(e.graph, &e.graph.nodes[self.node])?.channels(e.rounding(), from, to)?
                 }
                 false => {
-                    let means = self.means(e);
-                    weights::quantize(self.weight, self.bias, from, to, e.numbers.weights, means.as_deref())?
+                    let read = self.read(e);
+                    weights::quantize(self.weight, self.bias, from, to, e.numbers.scaling, &read)?
                 }
             };
             let scale;

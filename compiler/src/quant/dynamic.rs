@@ -8,7 +8,7 @@ use super::conv::Layer;
 use super::elementwise::finite_clip;
 use super::emit::Emit;
 use super::ranges::Grid;
-use super::weights;
+use super::weights::{self, Read};
 use crate::graph::{Binary, Graph, Op, PoolKind, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, FloatBinary, QConv, QOp, QType};
@@ -37,7 +37,8 @@ impl Layer<'_> {
         let outputs = self.bias.len();
         let channels = e.builder.value(x).shape[1];
         let shape = WeightShape::of(true, channels, outputs, self.groups, &self.window);
-        let q = weights::quantize(self.weight, &vec![0.0; outputs], grid, None, e.numbers.weights, None)?;
+        let read = Read::default();
+        let q = weights::quantize(self.weight, &vec![0.0; outputs], grid, None, e.numbers.scaling, &read)?;
         let [weight, bias, scale] = self.blobs(e, &shape, &q);
         let [lo, hi] = OPEN;
         let arithmetic = Arithmetic::IntegerToFloat { scale, lo, hi };

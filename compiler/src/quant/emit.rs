@@ -5,8 +5,9 @@
 
 use super::decide::{Decisions, Run};
 use super::dynamic::AROUND;
-use super::options::Weights;
 use super::ranges::{Grid, Scales};
+use super::weights::Scaling;
+use crate::calib::Channels;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::preprocess::Preprocess;
@@ -18,9 +19,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// How the weights and biases of layers become integers.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Numbers<'a> {
-    pub(super) weights: Weights,
-    /// Means of operands by value name, if biases are corrected: [`crate::calib::Profile::means`].
-    pub(super) means: Option<&'a BTreeMap<String, Vec<f32>>>,
+    pub(super) scaling: Scaling,
+    /// What operands hold, by value name: [`crate::calib::Profile::channels`].
+    pub(super) channels: Option<&'a BTreeMap<String, Channels>>,
+    /// Biases make up for what rounding the weights adds to means.
+    pub(super) correct_biases: bool,
     /// They are integers in the model already.
     pub(super) given: bool,
 }

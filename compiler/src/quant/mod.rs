@@ -82,8 +82,9 @@ pub(crate) fn quantize_keeping(
     let decisions = Decisions::integer(&graph, &excluded);
     let scales = Scales::new(&graph, &profile, &decisions, multiples, options.activations)?;
     let numbers = Numbers {
-        weights: options.weights,
-        means: options.correct_biases.then_some(&profile.means),
+        scaling: options.scaling(),
+        channels: Some(&profile.channels),
+        correct_biases: options.correct_biases,
         given: false,
     };
     lower(&graph, &decisions, &scales, numbers, profile.preprocess.clone())
@@ -106,7 +107,7 @@ pub fn quantize_dynamic(graph: &Graph, options: &Options) -> Result<QGraph> {
         );
     }
     let excluded = select::excluded(graph, options)?;
-    let numbers = Numbers { weights: options.weights, ..Numbers::default() };
+    let numbers = Numbers { scaling: options.scaling(), ..Numbers::default() };
     lower(graph, &Decisions::dynamic(graph, &excluded), &Scales::none(graph), numbers, None)
 }
 
@@ -123,7 +124,7 @@ pub fn quantize_given(graph: &Graph, options: &Options) -> Result<QGraph> {
     }
     if !options.only_excludes() {
         return fail(
-            "is quantized already: weights, activations, equalization, bias correction and mode are as it has them",
+            "is quantized already: weights, activations, equalization, clipping, bias correction and mode are as it has them",
         );
     }
     let excluded = select::excluded(graph, options)?;

@@ -1,5 +1,7 @@
 //! What a user may ask of quantization.
 
+use super::weights::Scaling;
+
 /// How weights share scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {
@@ -71,6 +73,7 @@ pub struct Options {
     pub(super) activations: Activations,
     pub(super) equalize: Equalize,
     pub(super) correct_biases: bool,
+    pub(super) clip_weights: bool,
 }
 
 impl Default for Options {
@@ -85,6 +88,7 @@ impl Default for Options {
             activations: Activations::default(),
             equalize: Equalize::default(),
             correct_biases: true,
+            clip_weights: false,
         }
     }
 }
@@ -95,7 +99,12 @@ impl Options {
         let default = Options::default();
         (self.weights, self.activations) == (default.weights, default.activations)
             && (self.equalize, self.correct_biases) == (default.equalize, default.correct_biases)
-            && self.mode == default.mode
+            && (self.mode, self.clip_weights) == (default.mode, default.clip_weights)
+    }
+
+    /// How weights get their scales.
+    pub(super) fn scaling(&self) -> Scaling {
+        Scaling { sharing: self.weights, clip: self.clip_weights }
     }
 
     /// True if something is asked that means nothing without ranges.
@@ -159,5 +168,12 @@ impl Options {
     #[must_use]
     pub fn correct_biases(self, correct: bool) -> Self {
         Options { correct_biases: correct, ..self }
+    }
+
+    /// Whether weights that share a scale are cut off where that makes the mean square of their error least, each weighted by the mean square of
+    /// what it reads if the profile knows it. If not, which is the default, the scale spans the largest weight.
+    #[must_use]
+    pub fn clip_weights(self, clip: bool) -> Self {
+        Options { clip_weights: clip, ..self }
     }
 }

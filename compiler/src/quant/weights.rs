@@ -23,32 +23,53 @@ pub(super) struct Channels {
     pub(super) scale: Vec<f32>,
 }
 
-/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`. `means` are those of what each tap of an output channel
-/// reads, channels of a group in turn, groups one after the other: what rounding the weights adds to the mean of a sum is taken off its bias.
+/// How weights get their scales.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scaling {
+    pub(super) sharing: Weights,
+    /// Weights are cut off where that makes their squared error least.
+    pub(super) clip: bool,
+}
+
+/// What each tap of an output channel reads, where calibration knows it: channels of a group in turn, groups one after the other.
+#[derive(Default)]
+pub(super) struct Read {
+    /// On the mean: what rounding the weights adds to the mean of a sum is taken off its bias.
+    pub(super) means: Option<Vec<f64>>,
+    /// The mean of the squares: what an error of the weight counts for.
+    pub(super) squares: Option<Vec<f64>>,
+}
+
+/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`.
 pub(super) fn quantize(
     weight: &[f32],
     bias: &[f32],
     x: Grid,
     y: Option<Grid>,
-    sharing: Weights,
-    means: Option<&[f64]>,
+    scaling: Scaling,
+    read: &Read,
 ) -> Result<Channels, String> {
-    let largest = |w: &[f32]| f64::from(w.iter().fold(0f32, |m, w| m.max(w.abs())));
-    let shared = (sharing == Weights::Tensor).then(|| largest(weight));
     let taps = weight.len() / bias.len().max(1);
+    // Of what the taps of an output channel read.
+    let of = |list: &'_ Option<Vec<f64>>, c: usize| -> Option<Vec<f64>> {
+        list.as_ref().map(|list| {
+            let groups = list.len() / taps.max(1);
+            list[c * groups / bias.len() * taps..][..taps].to_vec()
+        })
+    };
+    let kernel = |c: usize| (&weight[c * taps..(c + 1) * taps], of(&read.squares, c));
+    let shared = (scaling.sharing == Weights::Tensor)
+        .then(|| end(&(0..bias.len()).map(kernel).collect::<Vec<_>>(), scaling.clip));
     let mut channels = Channels {
         weight: Vec::with_capacity(weight.len()),
         bias: Vec::with_capacity(bias.len()),
         scale: Vec::with_capacity(bias.len()),
     };
     for (c, &b) in bias.iter().enumerate() {
-        let w = &weight[c * taps..(c + 1) * taps];
-        let means = means.map(|m| {
-            let groups = m.len() / taps.max(1);
-            &m[c * groups / bias.len() * taps..][..taps]
-        });
-        let largest = shared.unwrap_or_else(|| largest(w));
-        let (bias, scale) = channel(w, b, largest, x, y, means, &mut channels.weight)
+        let kernel = kernel(c);
+        let end = shared.unwrap_or_else(|| end(std::slice::from_ref(&kernel), scaling.clip));
+        let means = of(&read.means, c);
+        let (bias, scale) = channel(kernel.0, b, end, x, y, means.as_deref(), &mut channels.weight)
             .map_err(|e| format!("output channel {c}: {e}; keep this layer in float"))?;
         channels.bias.push(bias);
         channels.scale.push(scale);
@@ -56,7 +77,36 @@ pub(super) fn quantize(
     Ok(channels)
 }
 
-/// Quantizes one channel, whose weights are at most `largest`: appends its weights, gives its bias and multiplier.
+/// Ends that are tried when weights are cut off, from the largest weight to a quarter of it by equal factors.
+const ENDS: u32 = 32;
+
+/// The magnitude at which weights that share a scale end: the largest, or what makes their squared error least, by what they read.
+fn end(kernels: &[(&[f32], Option<Vec<f64>>)], clip: bool) -> f64 {
+    let weights = kernels.iter().flat_map(|(w, _)| w.iter());
+    let largest = f64::from(weights.fold(0f32, |m, w| m.max(w.abs())));
+    if !clip || largest == 0.0 {
+        return largest;
+    }
+    let error = |end: f64| -> f64 {
+        let scale = end / 127.0;
+        let of = |w: f32| {
+            let w = f64::from(w);
+            ((w / scale).round_ties_even().clamp(-127.0, 127.0) * scale - w).powi(2)
+        };
+        let kernel = |(w, squares): &(&[f32], Option<Vec<f64>>)| -> f64 {
+            match squares {
+                Some(squares) => w.iter().zip(squares).map(|(&w, square)| of(w) * square).sum(),
+                None => w.iter().map(|&w| of(w)).sum(),
+            }
+        };
+        kernels.iter().map(kernel).sum()
+    };
+    let ends = (0..=ENDS).map(|k| largest * (-2.0 * f64::from(k) / f64::from(ENDS)).exp2());
+    let errors = ends.map(|end| (error(end), end));
+    errors.reduce(|best, next| if next.0 < best.0 { next } else { best }).map_or(largest, |(_, end)| end)
+}
+
+/// Quantizes one channel, whose weights end at `largest`: appends its weights, gives its bias and multiplier.
 fn channel(
     w: &[f32],
     b: f32,

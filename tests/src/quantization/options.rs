@@ -1,10 +1,10 @@
-//! What a user may ask of quantization: which layers stay in float, how scales are shared, where zeros lie, corrected biases.
+//! What a user may ask of quantization: which layers stay in float, how scales are shared, where zeros lie, corrected biases, clipped weights.
 
 use super::net::{Net, both, conv, profile, sample, sqnr};
-use qgraph_compiler::calib::Range;
+use qgraph_compiler::calib::{Profile, Range};
 use qgraph_compiler::graph::{self, *};
 use qgraph_compiler::qgraph::{self, Arithmetic, QGraph, QOp, QType};
-use qgraph_compiler::quant::{self, Activations, Mode, Options, Weights};
+use qgraph_compiler::quant::{self, Activations, Equalize, Mode, Options, Weights};
 use qgraph_compiler::{Error, Stage};
 
 /// Three convolutions, an addition, a dense layer, with names that patterns tell apart.
@@ -163,7 +163,7 @@ fn weights_share_a_scale_by_tensor_or_channel() {
     weight.data = data.into();
     graph.value_mut(id).data = Some(weight);
     let scales = |weights| {
-        let q = quantize(&graph, &Options::default().weights(weights));
+        let q = quantize(&graph, &Options::default().weights(weights).equalize(Equalize::Off));
         let conv = q.nodes.iter().find_map(|n| match &n.op {
             QOp::Conv(c) if n.name == "block.a" => Some(c.clone()),
             _ => None,
@@ -192,7 +192,9 @@ fn zeros_lie_where_the_scheme_has_them() {
         (Activations::Int8, (0.01, 128), (2.55 / 127.0, 128)),
         (Activations::Uint8, (1.27 / 255.0, 0), (0.01, 0)),
     ] {
-        let q = quant::quantize(&graph, &p, &Options::default().activations(scheme)).expect("quantizes");
+        // Multiples have ranges of their own.
+        let options = Options::default().activations(scheme).equalize(Equalize::Off);
+        let q = quant::quantize(&graph, &p, &options).expect("quantizes");
         for (name, (scale, zero)) in [("sum", sum), ("block.a", positive)] {
             let ty = q.values.iter().find(|v| v.name == name).expect("a value").ty;
             let QType::U8 { scale: s, zero_point } = ty else { panic!("{q}") };
@@ -242,4 +244,40 @@ fn biases_make_up_for_rounded_weights() {
         println!("stride {strides}: {with:.5}, without {without:.5}");
         assert!(with < without / 5.0, "stride {strides}: {with} {without}");
     }
+}
+
+/// One weight of a kernel is far larger than the others, and reads next to nothing: the grid of the others need not span it.
+#[test]
+fn weights_are_cut_off_where_their_error_counts_least() {
+    let mut net = Net::new(12);
+    let x = net.input(&[1, 16, 6, 6]);
+    let a = net.same("a", x, 16, 1, None);
+    let y = net.same("y", a, 8, 1, None);
+    let mut graph = net.done(&[y]);
+    let constant = |graph: &mut Graph, node: usize, input: usize, change: &dyn Fn(usize, f32) -> f32| {
+        let id = graph.nodes[node].inputs[input];
+        let t = graph.constant(id).expect("a constant").clone();
+        let data: Vec<f32> = t.data.iter().enumerate().map(|(i, &x)| change(i, x)).collect();
+        graph.value_mut(id).data = Some(Tensor::new(t.shape, data));
+    };
+    // Channel 3 of `a` is nearly 0, and `y` weighs it four times as much as any other.
+    constant(&mut graph, 0, 1, &|i, w| if i / 16 == 3 { w * 1e-3 } else { w });
+    constant(&mut graph, 0, 2, &|_, _| 0.0);
+    constant(&mut graph, 1, 1, &|i, w| if i % 16 == 3 { 2.0 } else { w });
+    let mut p = profile(&graph);
+    let db = |p: &Profile, sharing, clip| {
+        let options = Options::default().weights(sharing).equalize(Equalize::Off).clip_weights(clip);
+        let q = quant::quantize(&graph, p, &options).expect("quantizes");
+        let (real, ours) = both(&graph, &q).remove(0);
+        sqnr(&real, &ours)
+    };
+    for sharing in [Weights::Channel, Weights::Tensor] {
+        let (with, without) = (db(&p, sharing, true), db(&p, sharing, false));
+        println!("{sharing:?}: {with:.1} dB, without {without:.1} dB");
+        assert!(with > without + 3.0, "{sharing:?}: {with:.1} dB, without {without:.1} dB");
+    }
+    // Without knowledge of what weights read, all count as much: the large one stays.
+    p.channels.clear();
+    let (with, without) = (db(&p, Weights::Channel, true), db(&p, Weights::Channel, false));
+    assert!((with - without).abs() < 1.0, "{with:.1} dB, without {without:.1} dB");
 }

@@ -1,7 +1,7 @@
 //! The road of one model: import, fuse, calibrate, quantize, compile, run; float against its references, int8 against float, engine against
 //! engine.
 
-use super::models::{MODELS, Model, Reference, Set, Truths};
+use super::models::{Loss, MODELS, Model, Reference, Set, Truths};
 use super::samples::{Sample, samples, top5};
 use super::scores::{Noise, Score, best};
 use crate::ort;
@@ -154,7 +154,11 @@ impl Network {
             return;
         }
         for (before, after) in before.iter().zip(&after) {
-            assert!(before - after <= *loss, "{name}: int8 scores {after}, float {before}");
+            let most = match *loss {
+                Loss::Absolute(points) => points,
+                Loss::Relative(share) => share * before,
+            };
+            assert!(before - after <= most + 1e-9, "{name}: int8 scores {after}, float {before}");
         }
         assert!(same >= *agreement, "{name}: int8 agrees with float on {same} only");
         for (db, least) in db.iter().zip(*sqnr) {

@@ -18,9 +18,18 @@ pub(super) struct Model {
     /// Least signal-to-noise ratio of int8 against float in dB, for each output.
     pub(super) sqnr: &'static [f64],
     /// Most that int8 may lose on any figure.
-    pub(super) loss: f64,
+    pub(super) loss: Loss,
     /// Least share of samples on which int8 and float answer the same; of classifiers.
     pub(super) agreement: f64,
+}
+
+/// What int8 may lose on a figure.
+#[derive(Clone, Copy)]
+pub(super) enum Loss {
+    /// So much of it: 0.01 is a point of a percentage.
+    Absolute(f64),
+    /// This share of it.
+    Relative(f64),
 }
 
 /// How a sample becomes the input: x = (u8 − mean) / std.
@@ -194,9 +203,10 @@ const COCO: Set = Set { within: 0.0005, ..unlabelled("coco_val", "coco_val", BUT
 const IMAGENET_CALIBRATION: (&str, Part) = ("imagenet_sample", FIFTH);
 const CIFAR_CALIBRATION: (&str, Part) = ("cifar10_train_1000_lossless.bin", FIRST_500);
 
-/// Two points, of classifiers.
-const TWO_POINTS: f64 = 0.02;
-const MOBILENET: f64 = 0.04;
+const HALF_A_POINT: Loss = Loss::Absolute(0.005);
+const A_POINT: Loss = Loss::Absolute(0.01);
+/// Of what is measured otherwise than by top-1.
+const A_HUNDREDTH: Loss = Loss::Relative(0.01);
 
 /// All of them.
 pub(super) const MODELS: &[Model] = &[
@@ -206,7 +216,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: IMAGENET_CALIBRATION,
         sets: &imagenet(&[300.0 / 500.0], &[125.0 / 250.0]),
         sqnr: &[34.0],
-        loss: TWO_POINTS,
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -214,8 +224,8 @@ pub(super) const MODELS: &[Model] = &[
         input: Input { mean: &[127.5], std: &[127.5], ..IMAGENET },
         calibration: IMAGENET_CALIBRATION,
         sets: &imagenet(&[416.0 / 500.0], &[144.0 / 250.0]),
-        sqnr: &[21.0],
-        loss: MOBILENET,
+        sqnr: &[22.0],
+        loss: A_POINT,
         agreement: 0.88,
     },
     Model {
@@ -223,8 +233,8 @@ pub(super) const MODELS: &[Model] = &[
         input: IMAGENET,
         calibration: IMAGENET_CALIBRATION,
         sets: &imagenet(&[405.0 / 500.0], &[160.0 / 250.0]),
-        sqnr: &[17.0],
-        loss: MOBILENET,
+        sqnr: &[20.3],
+        loss: A_POINT,
         agreement: 0.88,
     },
     Model {
@@ -238,7 +248,7 @@ pub(super) const MODELS: &[Model] = &[
             ..unlabelled("imagenet_sample", "imagenet_sample", NONE)
         }],
         sqnr: &[12.0],
-        loss: 0.0,
+        loss: A_HUNDREDTH,
         agreement: 0.0,
     },
     Model {
@@ -246,8 +256,9 @@ pub(super) const MODELS: &[Model] = &[
         input: Input { order: Rgb, mean: &[127.5], std: &[127.5], frame: Frame::Letterbox(127) },
         calibration: ("coco_val", FOURTH),
         sets: &[Set { truth: Truths::Masks("coco_val_voc21_masks"), float: &[0.8599, 0.4074], ..COCO }],
-        sqnr: &[25.0],
-        loss: 0.02,
+        sqnr: &[26.0],
+        // Mean intersection over union falls by 2.5 %: some of its classes have few pixels.
+        loss: Loss::Relative(0.03),
         agreement: 0.0,
     },
     Model {
@@ -255,8 +266,8 @@ pub(super) const MODELS: &[Model] = &[
         input: Input { order: Bgr, mean: &[0.0], std: &[1.0], frame: Frame::Letterbox(114) },
         calibration: ("coco_val", FOURTH),
         sets: &[Set { truth: Truths::Boxes("coco_val_boxes.csv"), float: &[0.5091], within: 0.002, ..COCO }],
-        sqnr: &[9.0],
-        loss: 0.1,
+        sqnr: &[10.5],
+        loss: A_HUNDREDTH,
         agreement: 0.0,
     },
     Model {
@@ -265,7 +276,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: ("coco_val", FOURTH),
         sets: &[COCO],
         sqnr: &[44.0, 20.0],
-        loss: 0.0,
+        loss: A_HUNDREDTH,
         agreement: 0.0,
     },
     Model {
@@ -274,8 +285,8 @@ pub(super) const MODELS: &[Model] = &[
         // Two pictures with text are all there are; those of COCO have little of it, but colours and edges.
         calibration: ("coco_val", FOURTH),
         sets: &[unlabelled("text", "text", ALL)],
-        sqnr: &[12.0],
-        loss: 0.0,
+        sqnr: &[11.5],
+        loss: A_HUNDREDTH,
         agreement: 0.0,
     },
     Model {
@@ -284,7 +295,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: IMAGENET_CALIBRATION,
         sets: &[Set { first: 10, ..unlabelled("imagenet_sample", "imagenet_sample", BUT_FIFTH) }],
         sqnr: &[31.0],
-        loss: 0.0,
+        loss: A_HUNDREDTH,
         agreement: 0.0,
     },
     Model {
@@ -298,7 +309,7 @@ pub(super) const MODELS: &[Model] = &[
             ..cifar_test(&[0.9891], &[First50, Top1])
         }],
         sqnr: &[42.0],
-        loss: TWO_POINTS,
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -306,8 +317,8 @@ pub(super) const MODELS: &[Model] = &[
         input: CIFAR,
         calibration: CIFAR_CALIBRATION,
         sets: &cifar(&[0.8103], &[0.999]),
-        sqnr: &[29.0],
-        loss: TWO_POINTS,
+        sqnr: &[29.5],
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -316,7 +327,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: CIFAR_CALIBRATION,
         sets: &cifar(&[0.8256], &[1.0]),
         sqnr: &[28.5],
-        loss: TWO_POINTS,
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -325,7 +336,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: CIFAR_CALIBRATION,
         sets: &cifar(&[0.832], &[1.0]),
         sqnr: &[27.5],
-        loss: TWO_POINTS,
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -334,7 +345,7 @@ pub(super) const MODELS: &[Model] = &[
         calibration: CIFAR_CALIBRATION,
         sets: &cifar(&[0.7548], &[0.929]),
         sqnr: &[33.0],
-        loss: TWO_POINTS,
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -342,8 +353,8 @@ pub(super) const MODELS: &[Model] = &[
         input: GLUON,
         calibration: CIFAR_CALIBRATION,
         sets: &[cifar_test(&[0.8337], &[])],
-        sqnr: &[27.5],
-        loss: TWO_POINTS,
+        sqnr: &[28.5],
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -351,8 +362,8 @@ pub(super) const MODELS: &[Model] = &[
         input: GLUON,
         calibration: CIFAR_CALIBRATION,
         sets: &[cifar_test(&[0.8592], &[])],
-        sqnr: &[23.0],
-        loss: TWO_POINTS,
+        sqnr: &[24.5],
+        loss: HALF_A_POINT,
         agreement: 0.93,
     },
     Model {
@@ -366,7 +377,7 @@ pub(super) const MODELS: &[Model] = &[
             ..COCO
         }],
         sqnr: &[17.0],
-        loss: TWO_POINTS,
+        loss: A_HUNDREDTH,
         agreement: 0.93,
     },
     Model {
@@ -384,7 +395,7 @@ pub(super) const MODELS: &[Model] = &[
             first: usize::MAX,
         }],
         sqnr: &[30.0],
-        loss: TWO_POINTS,
+        loss: A_HUNDREDTH,
         agreement: 0.93,
     },
 ];

@@ -95,6 +95,9 @@ struct QuantArgs {
     /// Let biases make up for what the rounding of weights adds on the mean
     #[arg(long, value_enum, default_value_t = Switch::On)]
     bias_correction: Switch,
+    /// Cut weights off where that makes their squared error least, instead of at the largest
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    weight_clipping: Switch,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +168,8 @@ impl QuantArgs {
                 EqualizeArg::On => quant::Equalize::On,
                 EqualizeArg::Off => quant::Equalize::Off,
             })
-            .correct_biases(self.bias_correction == Switch::On);
+            .correct_biases(self.bias_correction == Switch::On)
+            .clip_weights(self.weight_clipping == Switch::On);
         for pattern in &self.exclude {
             options = options.exclude(pattern);
         }
