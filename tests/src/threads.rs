@@ -1,5 +1,6 @@
 //! One run on several threads: the same bits for any number of threads and images, no allocation, refusals.
 
+mod bands;
 mod pool;
 mod races;
 mod split;

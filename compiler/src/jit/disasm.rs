@@ -11,9 +11,10 @@ use iced_x86::{
 use std::fmt::Write as _;
 
 impl Code {
-    /// The listing of one symbol; `None` if there is none of that name.
+    /// The listing of a symbol, that of a step band by band; `None` if there is none of that name.
     pub fn disassemble(&self, name: &str) -> Option<String> {
-        self.symbols.iter().find(|s| s.name == name).map(|s| self.listing(s))
+        let named = self.symbols.iter().filter(|s| s.name == name).map(|s| self.listing(s));
+        named.reduce(|all, next| all + "\n" + &next)
     }
 
     /// The listing of every kernel and of the entry function.

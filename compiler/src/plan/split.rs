@@ -1,8 +1,9 @@
-//! One run of a plan on several threads: who does what is fixed here, before anything runs.
+//! One run of a plan: who does what, and in which order, is fixed here, before anything runs.
 //!
-//! In: a verified [`Plan`] and a number of threads. Out: a [`Split`], a list of tasks per thread, which both engines walk as it is. Bits do
+//! In: a verified [`Plan`] and a number of threads. Out: a [`Split`], a list of tasks per thread, which all engines walk as it is. Bits do
 //! not depend on the number of threads: parts of a grid are calls of the same kernels on the same bytes.
 //!
+//! - **One thread** does the steps in the plan's order, or some of them in bands that take turns (`bands`).
 //! - **Who.** The calls of a step are cut along their grids, so that every thread gets about the same number of cycles: a call is cut along
 //!   its first axis, or as many of the next as balance needs, into runs of consecutive points; where calls do not divide, smaller ones
 //!   level out what larger ones left uneven.
@@ -16,6 +17,7 @@
 //!
 //! Not here: how threads wait (`qgraph_runtime::pool`), how images of a batch are shared (`runner`).
 
+mod bands;
 mod check;
 mod cut;
 mod owners;
@@ -66,11 +68,14 @@ impl Tasks {
 }
 
 impl Split {
-    /// Everything on one thread.
+    /// Everything on one thread: steps as they are, or in bands of rows that take turns where that keeps activations in the cache.
     pub fn whole(plan: &Plan) -> Split {
-        let steps = plan.steps.iter().enumerate();
-        let all = steps.map(|(step, s)| Task::Work { step, work: s.work.clone() }).collect();
-        Split { threads: vec![Tasks { all, head: plan.head }] }
+        let all = bands::tasks(plan);
+        let head =
+            all.iter().take_while(|t| matches!(t, Task::Work { step, .. } if *step < plan.head)).count();
+        let split = Split { threads: vec![Tasks { all, head }] };
+        debug_assert_eq!(split.check(plan), Ok(()));
+        split
     }
 
     /// Shares a plan, which [`super::verify`] accepts, among `threads` (at least 1) threads.

@@ -13,6 +13,7 @@ use crate::plan::{Call, Plan, Ptr, Space, Step, Work};
 use crate::target::Isa;
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
+use std::collections::HashSet;
 
 /// What functions of a target must be compiled with, besides what they call: the runtime's words for it name the same features.
 pub(super) fn features(isa: Isa) -> Option<&'static str> {
@@ -37,11 +38,16 @@ pub(super) fn module(plan: &Plan, threads: usize) -> TokenStream {
             verify(k, plan.target.registers).expect("the plan's verifier has accepted its kernels");
         kernel::function(k, name, m.features, &footprint)
     });
-    let (whole, steps) = m.walk(&Split::whole(plan).threads[0], None);
-    let (threads, parts): (Vec<_>, Vec<_>) = match threads {
-        1 => Default::default(),
-        n => Split::new(plan, n).threads.iter().enumerate().map(|(t, tasks)| m.walk(tasks, Some(t))).unzip(),
+    let mut steps = Steps::default();
+    let whole = m.walk(&Split::whole(plan).threads[0], None, &mut steps);
+    let threads: Vec<_> = match threads {
+        1 => Vec::new(),
+        n => {
+            let split = Split::new(plan, n);
+            split.threads.iter().enumerate().map(|(t, tasks)| m.walk(tasks, Some(t), &mut steps)).collect()
+        }
     };
+    let steps = steps.functions;
     let (words, constants) = (words(plan), constants(plan));
     let vector = match plan.target.isa {
         Isa::Portable => {
@@ -68,7 +74,6 @@ pub(super) fn module(plan: &Plan, threads: usize) -> TokenStream {
             #whole
             #(#threads)*
             #steps
-            #(#parts)*
             #(#kernels)*
             #constants
         }
@@ -90,6 +95,14 @@ pub(super) fn constants(plan: &Plan) -> TokenStream {
         /// Byte of a run's memory from which each image keeps what the steps for the whole batch read.
         const CARRIED: usize = #carried;
     }
+}
+
+/// The functions of steps and of parts of them.
+#[derive(Default)]
+struct Steps {
+    functions: TokenStream,
+    /// Those that are there: threads share the steps that they do whole.
+    named: HashSet<String>,
 }
 
 /// What the functions of a module have in common.
@@ -157,21 +170,31 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// The function that does a thread's tasks, and those of its steps.
-    fn walk(&self, tasks: &Tasks, thread: Option<usize>) -> (TokenStream, TokenStream) {
+    /// The function that does a thread's tasks; `steps` gets those of its steps.
+    fn walk(&self, tasks: &Tasks, thread: Option<usize>, steps: &mut Steps) -> TokenStream {
         let (head, tail) = tasks.parts();
-        let mut steps = TokenStream::new();
+        let mut bands = vec![0; self.plan.steps.len()];
         let mut calls = |tasks: &[Task], memory: &TokenStream| -> TokenStream {
             let task = |task: &Task| match task {
                 Task::Barrier => quote!(worker.wait();),
                 Task::Work { step, work } => {
-                    let whole = *work == self.plan.steps[*step].work;
-                    let name = match thread {
-                        Some(t) if !whole => format_ident!("step_{step}_of_thread_{t}"),
-                        _ => format_ident!("step_{step}"),
+                    let part = match thread {
+                        _ if *work == self.plan.steps[*step].work => None,
+                        Some(t) => Some((
+                            format_ident!("step_{step}_of_thread_{t}"),
+                            format!("the part of thread {t}"),
+                        )),
+                        None => {
+                            bands[*step] += 1;
+                            let band = bands[*step];
+                            Some((format_ident!("step_{step}_band_{band}"), format!("band {band}")))
+                        }
                     };
-                    if thread.is_none() || !whole {
-                        steps.extend(self.step(&name, *step, &self.plan.steps[*step], work, thread));
+                    let (name, part) =
+                        part.map_or((format_ident!("step_{step}"), None), |(n, p)| (n, Some(p)));
+                    if steps.named.insert(name.to_string()) {
+                        let step_of = &self.plan.steps[*step];
+                        steps.functions.extend(self.step(&name, *step, step_of, work, part.as_deref()));
                     }
                     quote!(#name(#memory);)
                 }
@@ -204,14 +227,13 @@ impl<'a> Module<'a> {
             ),
         };
         let features = self.target_feature();
-        let function = quote! {
+        quote! {
             #[doc = #doc]
             #features
             unsafe fn #name(memory: &Memory #argument) {
                 #body
             }
-        };
-        (function, steps)
+        }
     }
 
     /// Moves what exists once per image to the next.
@@ -228,21 +250,21 @@ impl<'a> Module<'a> {
         inputs.chain(outputs).chain(carried).filter(|s| s.1 > 0).map(next).collect()
     }
 
-    /// The function of a step, or of a thread's part of it.
+    /// The function of a step, or of a part of it.
     pub(super) fn step(
         &self,
         name: &Ident,
         number: usize,
         step: &Step,
         work: &Work,
-        thread: Option<usize>,
+        part: Option<&str>,
     ) -> TokenStream {
         let mut doc = format!("Step {number}, {}: {}", step.layer, step.what);
         if step.macs > 0 {
             doc.push_str(&format!(", {} multiply-accumulates", step.macs));
         }
-        if let Some(t) = thread {
-            doc.push_str(&format!("; the part of thread {t}"));
+        if let Some(part) = part {
+            doc.push_str(&format!("; {part}"));
         }
         let doc = line(&format!("{doc}."));
         let body = match work {

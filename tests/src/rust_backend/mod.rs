@@ -9,7 +9,7 @@ mod words;
 
 pub(crate) use whole::assert_programs;
 
-use crate::support::engines::{self, plan};
+use crate::support::engines::{self, plan, small_cache};
 use crate::support::random_graph::{random_graph, random_inputs};
 use crate::support::{TempDir, compile, compiler, temp_dir, workspace_root};
 use qgraph_compiler::lower::Options as Schedule;
@@ -18,7 +18,7 @@ use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::qgraph::{QGraph, file};
 use qgraph_compiler::rust::{self, Code, Options, Weights};
-use qgraph_compiler::target::Target;
+use qgraph_compiler::target::{Isa, Target};
 use qgraph_runtime::{Dtype, Model, TensorMut, TensorRef};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,8 +63,12 @@ impl Case {
 
     /// A batch of images, each the values of all inputs.
     fn of_images(name: &str, graph: &QGraph, images: &[Vec<Vec<f32>>]) -> Case {
+        Case::on(&Target::ALL, name, graph, images)
+    }
+
+    fn on(targets: &[Target], name: &str, graph: &QGraph, images: &[Vec<Vec<f32>>]) -> Case {
         let schedule = Schedule { batch: images.len(), ..Schedule::default() };
-        let plans = Target::ALL.map(|t| plan(graph, &t, &schedule)).to_vec();
+        let plans = targets.iter().map(|t| plan(graph, t, &schedule)).collect();
         let input = (0..graph.inputs.len()).flat_map(|k| images.iter().flat_map(move |x| x[k].clone()));
         let input = input.flat_map(f32::to_le_bytes).collect();
         let file = file::to_bytes(graph);
@@ -143,7 +147,7 @@ impl Machine {
 
     /// Whether a program of it can use what a target needs.
     fn has(&self, target: &Target) -> bool {
-        *target == Target::portable() || (self.emulator.is_none() && target.native())
+        target.isa == Isa::Portable || (self.emulator.is_none() && target.native())
     }
 
     /// A folder with the runtime compiled in it, as a library.
@@ -210,7 +214,7 @@ fn check_optimized(name: &str, machine: &Machine, cases: &[Case], level: &str) {
     let program = std::fs::read(dir.join("program")).unwrap();
     for case in cases {
         for (k, plan) in case.plans.iter().enumerate() {
-            if case.options.code == Code::Assembly && plan.target != Target::portable() {
+            if case.options.code == Code::Assembly && plan.target.isa != Isa::Portable {
                 linked::assert_within(&program, plan, case.options.threads);
             }
             if !machine.has(&plan.target) {
@@ -249,6 +253,12 @@ fn graphs() -> Vec<Case> {
             Case::of_graph(&format!("graph_{seed}"), &random_graph(100 + seed, 8), batch, seed)
         })
         .collect();
+    // In bands, for one thread, and for each image of a batch.
+    for (k, images) in [(0, 1), (3, 2)] {
+        let graph = random_graph(100 + k, 8);
+        let images: Vec<_> = (0..images).map(|i| random_inputs(&graph, k ^ i)).collect();
+        cases[k as usize] = Case::on(&Target::ALL.map(small_cache), &format!("graph_{k}"), &graph, &images);
+    }
     cases[1].options.threads = 2;
     cases[2].options.threads = 3;
     cases[2].options.standalone = true;

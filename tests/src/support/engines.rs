@@ -7,7 +7,7 @@ use qgraph_compiler::lower::{self, Options};
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::plan::interp::Interpreter;
 use qgraph_compiler::qgraph::{QGraph, eval};
-use qgraph_compiler::target::Target;
+use qgraph_compiler::target::{Core, Target};
 use qgraph_runtime::{Model, RunError, TensorMut, TensorRef};
 use std::sync::Arc;
 
@@ -52,11 +52,21 @@ pub(crate) fn plan(graph: &QGraph, target: &Target, options: &Options) -> Arc<Pl
     Arc::new(plan)
 }
 
+/// The target with so small an L2 cache that small maps do not fit: one thread goes through them in bands.
+pub(crate) fn small_cache(target: Target) -> Target {
+    let core = Core { l2: 2048, ..target.core };
+    Target { core, ..target }
+}
+
 /// Every engine other than the evaluator that runs here, by name.
 pub(crate) fn engines(graph: &QGraph, options: &Options) -> Vec<(String, Box<dyn Model>)> {
+    engines_of(&Target::ALL, graph, options)
+}
+
+fn engines_of(targets: &[Target], graph: &QGraph, options: &Options) -> Vec<(String, Box<dyn Model>)> {
     let mut engines: Vec<(String, Box<dyn Model>)> = Vec::new();
-    for target in Target::ALL {
-        let plan = plan(graph, &target, options);
+    for target in targets {
+        let plan = plan(graph, target, options);
         let interp = Interpreter::new(Arc::clone(&plan)).expect("a verified plan");
         engines.push((format!("interp {target}"), Box::new(interp)));
         if target.native() {
@@ -72,7 +82,9 @@ pub(crate) fn assert_batch_equal(graph: &QGraph, images: &[Vec<Vec<f32>>], what:
     let join = |k: usize| images.iter().flat_map(|image| image[k].iter().copied()).collect::<Vec<f32>>();
     let inputs: Vec<Vec<f32>> = (0..graph.inputs.len()).map(join).collect();
     let alone: Vec<Outputs> = images.iter().map(|image| evaluate(graph, image)).collect();
-    for (name, engine) in engines(graph, &Options { batch: images.len(), ..Options::default() }) {
+    let options = Options { batch: images.len(), ..Options::default() };
+    let banded = engines_of(&[small_cache(Target::avx512vnni())], graph, &options);
+    for (name, engine) in engines(graph, &options).into_iter().chain(banded) {
         for (k, found) in run(&*engine, &inputs).iter().enumerate() {
             let expected: Vec<u32> = alone.iter().flat_map(|a| a[k].iter().copied()).collect();
             assert!(
@@ -87,8 +99,9 @@ pub(crate) fn assert_batch_equal(graph: &QGraph, images: &[Vec<Vec<f32>>], what:
 /// Asserts that all engines give the evaluator's bits.
 pub(crate) fn assert_equal(graph: &QGraph, inputs: &[Vec<f32>], what: &str) {
     let expected = evaluate(graph, inputs);
-    for keep_values in [false, true] {
-        for (name, engine) in engines(graph, &Options { keep_values, ..Options::default() }) {
+    let banded = Target::ALL.map(small_cache);
+    for (targets, keep_values) in [(&Target::ALL, false), (&Target::ALL, true), (&banded, false)] {
+        for (name, engine) in engines_of(targets, graph, &Options { keep_values, ..Options::default() }) {
             let found = run(&*engine, inputs);
             for (k, (e, f)) in expected.iter().zip(&found).enumerate() {
                 if let Some(at) = (0..e.len()).find(|&i| e[i] != f[i]) {

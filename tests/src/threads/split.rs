@@ -46,7 +46,7 @@ fn calls(grids: &[Vec<(usize, bool)>]) -> (Vec<Call>, usize) {
     (calls, first)
 }
 
-fn plan(steps: Vec<Work>, arena_bytes: usize) -> Plan {
+pub(super) fn plan(steps: Vec<Work>, arena_bytes: usize) -> Plan {
     let step = |work| Step { layer: "test".into(), what: "test", macs: 0, work };
     Plan {
         name: "made up".into(),

@@ -1,6 +1,7 @@
 //! The check of a split: every thread meets the same barriers, and together they do what the plan does, each point once.
 
-use super::{Split, Task};
+use super::{Deeds, Split, Task};
+use crate::plan::area::Reach;
 use crate::plan::{Call, Plan, Ptr, Work};
 
 /// A kernel and its arguments at one point of a grid.
@@ -9,23 +10,28 @@ type Point = (usize, Vec<(crate::plan::Space, usize)>);
 impl Split {
     /// The first rule that is broken:
     ///
-    /// - threads pass the same number of barriers, do each step between the same two, and steps in order;
+    /// - threads pass the same number of barriers, do each step between the same two, and steps in order, but for parts that are independent;
     /// - the grid points of all threads' parts of a step are those of the step, each once;
     /// - a function runs on one thread;
     /// - what is done for each image is just the plan's head.
     pub fn check(&self, plan: &Plan) -> Result<(), String> {
         // Per step, its parts and how many barriers came before.
         let mut parts: Vec<Vec<(usize, &Work)>> = vec![Vec::new(); plan.steps.len()];
+        let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
         for (t, tasks) in self.threads.iter().enumerate() {
-            let (mut passed, mut next) = (0, 0);
+            let mut passed = 0;
+            // What is done before what comes next, in the plan's order or not.
+            let mut before: Vec<(usize, Deeds)> = Vec::new();
             for (at, task) in tasks.all.iter().enumerate() {
                 match task {
                     Task::Barrier => passed += 1,
                     Task::Work { step, work } => {
-                        if *step < next || *step >= plan.steps.len() {
+                        let deeds = Deeds::of(work, &reach);
+                        let overtakes = |b: &(usize, Deeds)| b.0 > *step && b.1.meet(&deeds);
+                        if *step >= plan.steps.len() || before.iter().any(overtakes) {
                             return Err(format!("thread {t}: step {step} is out of order"));
                         }
-                        next = step + 1;
+                        before.push((*step, deeds));
                         if (at < tasks.head) != (*step < plan.head) {
                             return Err(format!("thread {t}: step {step} is on the other side of the head"));
                         }

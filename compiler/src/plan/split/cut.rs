@@ -50,7 +50,7 @@ fn cut(
 }
 
 /// Whether no call writes what another touches.
-fn independent(calls: &[Call], reach: &[Reach]) -> bool {
+pub(super) fn independent(calls: &[Call], reach: &[Reach]) -> bool {
     let areas = |c: &Call, deed| -> Vec<_> {
         (0..c.args.len()).filter_map(|p| reach[c.kernel].area(c, p, deed)).collect()
     };
@@ -75,17 +75,19 @@ fn constants_outweigh(call: &Call, reach: &Reach) -> bool {
 }
 
 /// The dimensions along which a call may be cut, in the order in which to try: of one kind the grid's own order.
-fn axes(call: &Call, reach: &Reach, constants_first: bool) -> Vec<usize> {
-    let constant = |d: usize| {
-        // What is only asked for ahead does not count.
-        let read = |p: usize| reach.area(call, p, Deed::Touched).is_some();
-        let fixed = |p: &usize| matches!(call.args[*p].space, Space::Weights | Space::Consts) && read(*p);
-        (0..call.args.len()).filter(fixed).any(|p| call.grid[d].advance[p] != 0)
-    };
+pub(super) fn axes(call: &Call, reach: &Reach, constants_first: bool) -> Vec<usize> {
     let mut axes: Vec<usize> =
         (0..call.grid.len()).filter(|&d| call.grid[d].extent > 1 && reach.parallel(call, d)).collect();
-    axes.sort_by_key(|&d| constant(d) != constants_first);
+    axes.sort_by_key(|&d| moves_constants(call, reach, d) != constants_first);
     axes
+}
+
+/// Whether points of a call that differ along a dimension of its grid read other constants.
+pub(super) fn moves_constants(call: &Call, reach: &Reach, dim: usize) -> bool {
+    // What is only asked for ahead does not count.
+    let read = |p: usize| reach.area(call, p, Deed::Touched).is_some();
+    let fixed = |p: &usize| matches!(call.args[*p].space, Space::Weights | Space::Consts) && read(*p);
+    (0..call.args.len()).filter(fixed).any(|p| call.grid[dim].advance[p] != 0)
 }
 
 /// A way to cut a call.
@@ -163,7 +165,7 @@ fn boxes(call: &Call, axes: &[usize], from: usize, to: usize, out: &mut Vec<Call
 }
 
 /// The part of a call with `extent` points from `start` along a dimension of its grid.
-fn narrow(call: &Call, dim: usize, start: usize, extent: usize) -> Call {
+pub(super) fn narrow(call: &Call, dim: usize, start: usize, extent: usize) -> Call {
     let mut call = call.clone();
     let dim = &mut call.grid[dim];
     dim.extent = extent;
