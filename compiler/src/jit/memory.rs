@@ -1,30 +1,29 @@
 //! Executable memory, and names of its parts for `perf`.
 //!
-//! W^X: pages are written, then made executable, never both. dynasmrt does the system calls.
+//! W^X: pages are written, then made executable, never both. memmap2 does the system calls.
 
 use super::code::Code;
-use dynasmrt::mmap::{ExecutableBuffer, MutableBuffer};
+use memmap2::{Mmap, MmapMut};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Code that can run.
 pub(super) struct Memory {
-    buffer: ExecutableBuffer,
+    pages: Mmap,
 }
 
 impl Memory {
     /// Copies the code (never empty: it has an entry) into pages of its own.
     pub(super) fn new(code: &Code) -> io::Result<Memory> {
-        let mut buffer = MutableBuffer::new(code.bytes.len())?;
-        buffer.set_len(code.bytes.len());
-        buffer.copy_from_slice(&code.bytes);
-        Ok(Memory { buffer: buffer.make_exec()? })
+        let mut pages = MmapMut::map_anon(code.bytes.len())?;
+        pages.copy_from_slice(&code.bytes);
+        Ok(Memory { pages: pages.make_exec()? })
     }
 
     /// Address of the first byte.
     pub(super) fn start(&self) -> *const u8 {
-        self.buffer.as_ptr()
+        self.pages.as_ptr()
     }
 
     /// Appends the symbols to `/tmp/perf-PID.map`, where `perf report` looks for the names of generated code.

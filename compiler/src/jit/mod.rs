@@ -10,7 +10,7 @@
 //! - `steps` (with `frame`, `context`): the entry functions that walk the plan;
 //! - `asm`: bytes; `memory`: pages; `disasm`: listings; `text`: what an assembler takes; `jitdump`: names and code for `perf`.
 //!
-//! All encoding is iced's, in one pass; dynasmrt provides executable memory. Generated code refers to
+//! All encoding is iced's, in one pass; memmap2 provides executable memory. Generated code refers to
 //! nothing by absolute address.
 //!
 //! Not here: operators, layouts, choices of tiles. An instruction of the IR means what the kernel interpreter says.
