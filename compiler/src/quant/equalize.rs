@@ -293,11 +293,13 @@ impl Member {
 
 /// The factors of a class: those with the least error of rounding, values and weights together; or all that there is room for.
 fn choose(members: &[Member], equalize: Equalize) -> Option<Vec<f32>> {
-    let least = |mode: usize| {
-        let rooms = members.iter().map(|m| m.spread.room()[mode].clone());
-        rooms.reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a.min(*b)).collect())
-    };
-    let rooms = [least(0)?, least(1)?];
+    // What all have room for, in either mode.
+    let rooms = members.iter().map(|m| m.spread.room()).reduce(|mut all, more| {
+        for (room, more) in all.iter_mut().zip(more) {
+            room.iter_mut().zip(more).for_each(|(room, more)| *room = room.min(more));
+        }
+        all
+    })?;
     let part = |room: &[f64], part: f64| room.iter().map(|r| r.powf(part) as f32).collect::<Vec<f32>>();
     let error = |factors: &[f32]| -> f64 {
         let of = |m: &Member| -> f64 {

@@ -50,14 +50,15 @@ pub(super) fn quantize(
     read: &Read,
 ) -> Result<Channels, String> {
     let taps = weight.len() / bias.len().max(1);
-    // Of what the taps of an output channel read.
-    let of = |list: &'_ Option<Vec<f64>>, c: usize| -> Option<Vec<f64>> {
-        list.as_ref().map(|list| {
+    let [means, squares] = [&read.means, &read.squares].map(|list| {
+        // Of what the taps of an output channel read.
+        move |c: usize| {
+            let list = list.as_ref()?;
             let groups = list.len() / taps.max(1);
-            list[c * groups / bias.len() * taps..][..taps].to_vec()
-        })
-    };
-    let kernel = |c: usize| (&weight[c * taps..(c + 1) * taps], of(&read.squares, c));
+            Some(&list[c * groups / bias.len() * taps..][..taps])
+        }
+    });
+    let kernel = |c: usize| (&weight[c * taps..(c + 1) * taps], squares(c));
     let shared = (scaling.sharing == Weights::Tensor)
         .then(|| end(&(0..bias.len()).map(kernel).collect::<Vec<_>>(), scaling.clip));
     let mut channels = Channels {
@@ -68,8 +69,7 @@ pub(super) fn quantize(
     for (c, &b) in bias.iter().enumerate() {
         let kernel = kernel(c);
         let end = shared.unwrap_or_else(|| end(std::slice::from_ref(&kernel), scaling.clip));
-        let means = of(&read.means, c);
-        let (bias, scale) = channel(kernel.0, b, end, x, y, means.as_deref(), &mut channels.weight)
+        let (bias, scale) = channel(kernel.0, b, end, x, y, means(c), &mut channels.weight)
             .map_err(|e| format!("output channel {c}: {e}; keep this layer in float"))?;
         channels.bias.push(bias);
         channels.scale.push(scale);
@@ -81,7 +81,7 @@ pub(super) fn quantize(
 const ENDS: u32 = 32;
 
 /// The magnitude at which weights that share a scale end: the largest, or what makes their squared error least, by what they read.
-fn end(kernels: &[(&[f32], Option<Vec<f64>>)], clip: bool) -> f64 {
+fn end(kernels: &[(&[f32], Option<&[f64]>)], clip: bool) -> f64 {
     let weights = kernels.iter().flat_map(|(w, _)| w.iter());
     let largest = f64::from(weights.fold(0f32, |m, w| m.max(w.abs())));
     if !clip || largest == 0.0 {
@@ -93,7 +93,7 @@ fn end(kernels: &[(&[f32], Option<Vec<f64>>)], clip: bool) -> f64 {
             let w = f64::from(w);
             ((w / scale).round_ties_even().clamp(-127.0, 127.0) * scale - w).powi(2)
         };
-        let kernel = |(w, squares): &(&[f32], Option<Vec<f64>>)| -> f64 {
+        let kernel = |&(w, squares): &(&[f32], Option<&[f64]>)| -> f64 {
             match squares {
                 Some(squares) => w.iter().zip(squares).map(|(&w, square)| of(w) * square).sum(),
                 None => w.iter().map(|&w| of(w)).sum(),
