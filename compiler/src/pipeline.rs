@@ -140,10 +140,7 @@ pub fn emit(plan: Plan, what: Emit) -> Result<String> {
         Emit::Plan => Ok(plan.to_string()),
         Emit::Kernels => Ok(plan.kernels.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         #[cfg(feature = "jit")]
-        Emit::Asm => {
-            let code = crate::jit::Code::assemble(&plan, &crate::jit::Options::default())?;
-            Ok(code.assembly(&plan.name))
-        }
+        Emit::Asm => Ok(runner::code(&plan, 1)?.assembly(&plan.name)),
         #[cfg(not(feature = "jit"))]
         Emit::Asm => assembly(&plan, 1).map(|_| String::new()),
     }

@@ -52,12 +52,17 @@ impl Engine {
 /// A runnable of a plan, shareable between threads.
 pub type DynModel = dyn Model + Send + Sync;
 
-/// The machine code of a plan as text, with entries for up to `threads` threads. The same on every machine: it looks bytes up without
-/// AVX-512 VBMI.
+/// The machine code of a plan for every CPU of its target, with entries for up to `threads` threads: it looks bytes up without AVX-512 VBMI.
+/// Whatever machine makes it, the same.
+#[cfg(feature = "jit")]
+pub fn code(plan: &Plan, threads: usize) -> Result<crate::jit::Code> {
+    crate::jit::Code::assemble(plan, &crate::jit::Options { threads, vbmi: false, ..Default::default() })
+}
+
+/// The same as text.
 #[cfg(feature = "jit")]
 pub fn assembly(plan: &Plan, threads: usize) -> Result<Assembly> {
-    let options = crate::jit::Options { threads, vbmi: false, ..Default::default() };
-    Ok(crate::jit::Code::assemble(plan, &options)?.functions())
+    Ok(code(plan, threads)?.functions())
 }
 
 /// Not in this build.

@@ -113,6 +113,14 @@ impl Asm {
         });
     }
 
+    /// `code a{mask}, b`.
+    pub(super) fn masked_move(&mut self, code: Code, a: Register, mask: Register, b: Register) {
+        self.put(Instruction::with2(code, a, b).map(|mut i| {
+            i.set_op_mask(mask);
+            i
+        }));
+    }
+
     /// `code a{mask}{z}, [m]`.
     pub(super) fn masked_load(&mut self, code: Code, a: Register, mask: Register, m: MemoryOperand) {
         self.put(Instruction::with2(code, a, m).map(|mut i| {

@@ -55,7 +55,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn set_mask(&mut self, k: Register, bits: u64) {
+    pub(super) fn set_mask(&mut self, k: Register, bits: u64) {
         self.asm.load_imm(Register::RAX, bits as i64);
         self.asm.rr(Code::VEX_Kmovq_kr_r64, k, Register::RAX);
     }

@@ -8,10 +8,16 @@ use super::codes::{self, Encoding, xmm, ymm};
 use super::frame;
 use super::kernel::Emitter;
 use crate::kernel::{FlatKernel, FlatStmt, Instr, Operand};
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, MemoryOperand, Register};
 
-/// A look-up table in four registers, and a fifth to work with.
-pub(super) type Tables = [u8; 5];
+/// A look-up table that stays in registers, and some to work with.
+#[derive(Clone, Copy)]
+pub(super) enum Tables {
+    /// For permutes of bytes.
+    Bytes { parts: [u8; 4], work: u8 },
+    /// For permutes of words.
+    Words { parts: [u8; 4], work: [u8; 3] },
+}
 
 /// Copies of this many bytes and more are loops.
 const LONG_COPY: usize = 512;
@@ -21,6 +27,11 @@ pub(super) struct Scratch<const N: usize>(pub(super) [u8; N]);
 
 fn spill_slot(i: usize) -> MemoryOperand {
     at(Register::RSP, frame::in_kernel(frame::VECTORS) + 64 * i as i64)
+}
+
+/// Quarter `i` of a look-up table.
+fn part_of(table: (usize, i64), i: usize) -> (usize, i64) {
+    (table.0, table.1 + 64 * i as i64)
 }
 
 fn register_of(x: Operand<u8, (usize, i64)>) -> Option<u8> {
@@ -94,39 +105,63 @@ impl Emitter<'_> {
             FlatStmt::Begin { advance, .. } => advance.iter().any(|a| a.0 == table.0),
             FlatStmt::Op(_) | FlatStmt::End => false,
         };
-        let first = u8::try_from(self.registers).ok()?;
-        if !self.vbmi || first > 27 || tables.any(|t| t != table) || kernel.body.iter().any(moves) {
+        let needed = if self.vbmi { 5 } else { 7 };
+        let free = usize::from(self.encoding.registers()).checked_sub(self.registers)?;
+        if self.encoding == Encoding::Vex
+            || free < needed
+            || tables.any(|t| t != table)
+            || kernel.body.iter().any(moves)
+        {
             return None;
         }
-        let regs = std::array::from_fn(|i| first + i as u8);
-        self.load_tables(regs, table);
-        self.registers += 5;
-        Some(regs)
+        let first = u8::try_from(self.registers).ok()?;
+        let parts = std::array::from_fn(|i| first + i as u8);
+        self.load_parts(parts, table);
+        self.registers += needed;
+        Some(match self.vbmi {
+            true => Tables::Bytes { parts, work: first + 4 },
+            false => Tables::Words { parts, work: [first + 4, first + 5, first + 6] },
+        })
     }
 
-    fn load_tables(&mut self, regs: Tables, table: (usize, i64)) {
-        for (i, &r) in regs[..4].iter().enumerate() {
-            self.vm(codes::LOAD, r, (table.0, table.1 + 64 * i as i64));
+    fn load_parts(&mut self, parts: [u8; 4], table: (usize, i64)) {
+        for (i, &r) in parts.iter().enumerate() {
+            self.vm(codes::LOAD, r, part_of(table, i));
         }
     }
 
     pub(super) fn lookup(&mut self, dst: u8, src: u8, table: (usize, i64)) {
-        if let Some(tables) = self.tables {
-            self.lookup_vbmi(dst, src, tables);
-        } else if self.vbmi {
-            let scratch = self.take([dst, src, src]);
-            self.load_tables(scratch.0, table);
-            self.lookup_vbmi(dst, src, scratch.0);
-            self.give_back(scratch);
-        } else {
-            let scratch = self.take([dst, src, src]);
-            self.lookup_shuffles(dst, src, table, scratch.0);
-            self.give_back(scratch);
+        match self.tables {
+            Some(Tables::Bytes { parts, work }) => self.lookup_bytes(dst, src, parts, work),
+            Some(Tables::Words { parts, work }) => self.lookup_words(dst, src, work, |_, half| {
+                (parts[2 * half], Operand::Reg(Encoding::Evex.vector(parts[2 * half + 1])))
+            }),
+            None if self.vbmi => {
+                let scratch = self.take([dst, src, src]);
+                let [t0, t1, t2, t3, work] = scratch.0;
+                self.load_parts([t0, t1, t2, t3], table);
+                self.lookup_bytes(dst, src, [t0, t1, t2, t3], work);
+                self.give_back(scratch);
+            }
+            None if self.encoding == Encoding::Evex => {
+                let scratch = self.take([dst, src, src]);
+                let [part, a, b, c] = scratch.0;
+                self.lookup_words(dst, src, [a, b, c], |e, half| {
+                    e.vm(codes::LOAD, part, part_of(table, 2 * half));
+                    (part, Operand::Mem(e.mem(part_of(table, 2 * half + 1))))
+                });
+                self.give_back(scratch);
+            }
+            None => {
+                let scratch = self.take([dst, src, src]);
+                self.lookup_shuffles(dst, src, table, scratch.0);
+                self.give_back(scratch);
+            }
         }
     }
 
-    /// Both halves of the table are looked up with the low 7 bits; bit 7 chooses.
-    fn lookup_vbmi(&mut self, dst: u8, src: u8, [t0, t1, t2, t3, high]: Tables) {
+    /// Both halves of the table are looked up with the low 7 bits; bit 7 chooses. (AVX-512 VBMI)
+    fn lookup_bytes(&mut self, dst: u8, src: u8, [t0, t1, t2, t3]: [u8; 4], high: u8) {
         use Code::*;
         let zmm = |n| Encoding::Evex.vector(n);
         self.asm.rr(EVEX_Vpmovb2m_kr_zmm, Register::K1, zmm(src));
@@ -136,10 +171,52 @@ impl Emitter<'_> {
             self.vv(codes::MOVE, dst, src);
         }
         self.asm.rrr(EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, zmm(dst), zmm(t0), zmm(t1));
-        self.asm.put(Instruction::with2(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(dst), zmm(high)).map(|mut i| {
-            i.set_op_mask(Register::K1);
-            i
-        }));
+        self.asm.masked_move(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(dst), Register::K1, zmm(high));
+    }
+
+    /// The table as words of two entries: the upper 7 bits of a byte choose a word, its lowest bit one of the two. Permutes take 6 bits, so
+    /// both halves of the table are looked up here too. `half` gives the two parts of a half.
+    fn lookup_words(
+        &mut self,
+        dst: u8,
+        src: u8,
+        [even, odd, other]: [u8; 3],
+        half: impl Fn(&mut Self, usize) -> (u8, Operand<Register, MemoryOperand>),
+    ) {
+        use Code::*;
+        let zmm = |n| Encoding::Evex.vector(n);
+        let k1 = Register::K1;
+        let permute = EVEX_Vpermi2w_zmm_k1z_zmm_zmmm512;
+        // By the even bytes and by the odd ones.
+        let (low, low_rest) = half(self, 0);
+        for (found, by) in [(even, 1), (odd, 9)] {
+            self.vvi(codes::SHR_U16, found, src, by);
+            self.asm.rrx(permute, zmm(found), zmm(low), low_rest);
+        }
+        let (high, high_rest) = half(self, 1);
+        for (found, by) in [(even, 1), (odd, 9)] {
+            // The sign of a word is bit 7 of its odd byte.
+            if found == even {
+                self.vvi(codes::SHL_I16, other, src, 8);
+                self.asm.rr(EVEX_Vpmovw2m_kr_zmm, k1, zmm(other));
+            } else {
+                self.asm.rr(EVEX_Vpmovw2m_kr_zmm, k1, zmm(src));
+            }
+            self.vvi(codes::SHR_U16, other, src, by);
+            self.asm.rrx(permute, zmm(other), zmm(high), high_rest);
+            self.asm.masked_move(EVEX_Vmovdqu16_zmm_k1z_zmmm512, zmm(found), k1, zmm(other));
+        }
+        // Second entries into `other`, first ones into `even`: each in the place of its byte.
+        self.set_mask(k1, 0xaaaa_aaaa_aaaa_aaaa);
+        self.vvi(codes::SHR_U16, other, even, 8);
+        self.asm.masked_move(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(other), k1, zmm(odd));
+        self.vvi(codes::SHL_I16, odd, odd, 8);
+        self.asm.masked_move(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(even), k1, zmm(odd));
+        // Bit 0 of each byte becomes its sign.
+        self.vvi(codes::SHL_I16, odd, src, 7);
+        self.asm.rr(EVEX_Vpmovb2m_kr_zmm, k1, zmm(odd));
+        self.vv(codes::MOVE, dst, even);
+        self.asm.masked_move(EVEX_Vmovdqu8_zmm_k1z_zmmm512, zmm(dst), k1, zmm(other));
     }
 
     /// Sixteen shuffles of 16 entries each: of `x` = src − 16·i, bytes below 16 select, all others give 0.
@@ -148,7 +225,7 @@ impl Emitter<'_> {
         dst: u8,
         src: u8,
         table: (usize, i64),
-        [x, control, part, c10, c70]: Tables,
+        [x, control, part, c10, c70]: [u8; 5],
     ) {
         self.splat(c10, 0x1010_1010);
         self.splat(c70, 0x7070_7070);

@@ -43,7 +43,7 @@ pub enum Code {
     /// Rust, which the compiler makes fast if it optimizes.
     #[default]
     Rust,
-    /// The JIT's machine code as assembly: fast in debug builds too, and compiled sooner.
+    /// The JIT's machine code as assembly: fast in debug builds too, and compiled sooner. (Functions of the runtime stay Rust.)
     Assembly,
 }
 

@@ -178,13 +178,13 @@ fn copies_of_every_size_and_prefetch() {
 }
 
 #[test]
-fn look_ups_by_permutes_and_by_shuffles_with_and_without_free_registers() {
+fn look_ups_by_permutes_of_bytes_and_words_and_by_shuffles_with_and_without_free_registers() {
     let mut rng = Rng::new(6);
     let vbmi = [cpu::avx512_vbmi(), false];
     for (target, vbmi) in targets().iter().flat_map(|t| vbmi.iter().map(move |&v| (t, v))) {
         let options = Options { vbmi, ..Options::default() };
         let all = target.registers;
-        for registers in [2, all - 6, all - 5, all - 4, all - 1, all] {
+        for registers in [2, all - 8, all - 7, all - 6, all - 5, all - 4, all - 1, all] {
             for (second, moves) in [(0, 0), (256, 0), (0, 64)] {
                 let (d, s) = (rng.below(registers), rng.below(registers));
                 let kernel = around(target, registers, |b, r| {
