@@ -1,12 +1,15 @@
 //! The text of generated Rust: reviewed for a small model, the same each time, without warnings, without `std`, and what is refused.
 
+use super::whole::{given, rest};
 use super::{Case, LINK, Machine, options};
 use crate::support::random_graph::{ConvCase, Maker};
 use crate::support::rustc;
-use crate::support::temp_dir;
-use qgraph_compiler::qgraph::{QGraph, Window};
+use crate::support::{temp_dir, workspace_root};
+use qgraph_compiler::qgraph::{QGraph, Window, file};
 use qgraph_compiler::rust::{self, Code, Options, Weights};
 use qgraph_compiler::target::Target;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 
 /// One convolution, behind a quantization.
 fn small() -> QGraph {
@@ -45,6 +48,29 @@ fn assembly_of_a_small_model() {
     let lines = module.lines().filter(|l| !l.contains("\\0") && !l.contains("\\x"));
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
     assert_eq!(case.source(), source);
+}
+
+/// Of networks that a file or integers make, for all targets: the same on every machine that this test runs on. A change of what is generated
+/// changes them (`INSTA_UPDATE=always`).
+#[test]
+fn hashes_of_sources() {
+    let digits = file::load(&workspace_root().join("examples/embedded/digits.qgraph")).unwrap();
+    let mut lines = String::new();
+    for (name, graph) in [("digits", digits), ("rest", rest()), ("qdq", given("qdq"))] {
+        for (batch, threads) in [(1, 1), (3, 2)] {
+            for code in [Code::Rust, Code::Assembly] {
+                let mut case = Case::of_graph(name, &graph, batch, 1);
+                (case.options.code, case.options.threads) = (code, threads);
+                let source = case.source();
+                let hash: String =
+                    Sha256::digest(&source).iter().take(16).map(|b| format!("{b:02x}")).collect();
+                let count = source.lines().count();
+                let _ =
+                    writeln!(lines, "{name} {code:?} batch {batch} threads {threads}: {hash}, {count} lines");
+            }
+        }
+    }
+    insta::assert_snapshot!(lines);
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Maker {
         self.b.value(v).shape.clone()
     }
 
-    fn ty(&self, v: QValueId) -> QType {
+    pub(crate) fn ty(&self, v: QValueId) -> QType {
         self.b.value(v).ty
     }
 
