@@ -46,12 +46,13 @@ pub(super) fn function(
             }
         });
     let features = features.map(|f| quote!(#[target_feature(enable = #f)]));
-    let (doc, safety) = (line(&format!("{}.", kernel.name)), line(&safety(kernel, footprint)));
+    let (doc, safety) = (line(&format!("{}.", kernel.name)), safety(kernel, footprint));
+    let safety = safety.iter().map(|s| line(s));
     quote! {
         #[doc = #doc]
         #[doc = ""]
         #[doc = " # Safety"]
-        #[doc = #safety]
+        #(#[doc = #safety])*
         #features
         unsafe fn #name(#(#params: #types),*) {
             #aligned
@@ -61,20 +62,17 @@ pub(super) fn function(
     }
 }
 
-/// What must be valid, as the verifier has found it.
-fn safety(kernel: &Kernel, footprint: &Footprint) -> String {
-    let mut needs = Vec::new();
+/// What must be valid, as the verifier has found it: lines.
+fn safety(kernel: &Kernel, footprint: &Footprint) -> Vec<String> {
+    let mut lines = vec!["The kernel verifier has proven that no other memory is touched than".to_string()];
     for (k, param) in kernel.params.iter().enumerate() {
         for (what, range) in [("read", &footprint.reads[k]), ("written", &footprint.writes[k])] {
             if let Some(r) = range {
-                needs.push(format!("bytes {}..{} from `{}` are {what}", r.start, r.end, param.name));
+                lines.push(format!("- bytes {}..{} from `{}`, which are {what}", r.start, r.end, param.name));
             }
         }
     }
-    match needs.is_empty() {
-        true => "Touches no memory.".into(),
-        false => format!("{}, and no others (proven by the kernel verifier).", needs.join(", ")),
-    }
+    if lines.len() == 1 { vec!["Touches no memory.".into()] } else { lines }
 }
 
 /// The words that kernels use: names that nothing else must have.

@@ -106,7 +106,7 @@ pub fn emit(
         Error::new(Stage::Emit, &options.name, format!("the source is no Rust ({e}): this is a bug"))
     })?;
     let mut text = model::head(plans, file, options);
-    text.push_str(&prettyplease::unparse(&parsed));
+    text.push_str(&text::spaced(&prettyplease::unparse(&parsed)));
     if options.standalone {
         text.push_str(&standalone::runtime(&standalone::Uses {
             isas: match options.code {

@@ -15,6 +15,25 @@ pub(super) fn line(text: &str) -> String {
     format!(" {}", text.replace(char::is_control, "?"))
 }
 
+/// A source with a blank line between items: in the file, in its modules and implementations. (Texts of assembly have no such lines.)
+pub(super) fn spaced(source: &str) -> String {
+    let mut out = String::with_capacity(source.len() + source.len() / 64);
+    let (mut before, mut documented) = ("", false);
+    for line in source.lines() {
+        let text = line.trim_start();
+        let documents = text.starts_with("///");
+        let begins = documents && !documented && !before.ends_with(['{', ',']);
+        let follows = matches!(before, "}" | "};" | "    }") && !text.starts_with('}');
+        if line.len() - text.len() <= 4 && !before.is_empty() && (begins || follows) {
+            out.push('\n');
+        }
+        out.push_str(line);
+        out.push('\n');
+        (before, documented) = (line, documents);
+    }
+    out
+}
+
 /// A text with all but letters, digits and `_` replaced.
 fn clean(text: &str) -> String {
     let mut name: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
