@@ -119,6 +119,7 @@ fn target(plans: &[Plan]) -> TokenStream {
             #(#[doc = #docs] #names,)*
         }
 
+        #[allow(dead_code)]
         impl Target {
             /// All of this file, best last.
             pub const ALL: [Target; #count] = [#(Target::#names),*];
@@ -301,6 +302,7 @@ fn inherent(plans: &[Plan], name: &Ident, options: &Options) -> TokenStream {
         }
     });
     quote! {
+        #[allow(dead_code)]
         impl #generics #name #generics {
             /// Images per run.
             pub const BATCH: usize = #batch;

@@ -87,9 +87,15 @@ fn sources_compile_without_std_and_without_warnings() {
             case.options.weights = Weights::External;
         }
         std::fs::write(dir.join("model.rs"), case.source()).unwrap();
+        // A program that has the model for itself uses a part of it.
+        let make = if weights { "Net::new()" } else { "Net::new(&[]).unwrap()" };
+        let used = format!(
+            "mod private;\nuse private::{{Net, runtime::Model}};\n/// Bytes.\npub fn bytes() -> usize {{ {make}.arena_bytes() }}\n"
+        );
         let library =
             "//! A program.\n#![no_std]\n#![deny(warnings, missing_docs)]\n/// A model.\npub mod model;\n";
-        std::fs::write(dir.join("lib.rs"), library).unwrap();
+        std::fs::write(dir.join("lib.rs"), format!("{library}{used}")).unwrap();
+        std::fs::copy(dir.join("model.rs"), dir.join("private.rs")).unwrap();
         let link = if standalone { &[][..] } else { &LINK[..] };
         for edition in ["2021", "2024"] {
             let arguments = ["--crate-type", "rlib", "--emit", "metadata", "--edition", edition, "lib.rs"];
