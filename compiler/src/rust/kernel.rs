@@ -46,13 +46,12 @@ pub(super) fn function(
             }
         });
     let features = features.map(|f| quote!(#[target_feature(enable = #f)]));
-    let (doc, safety) = (line(&format!("{}.", kernel.name)), safety(kernel, footprint));
-    let safety = safety.iter().map(|s| line(s));
+    let (doc, safety) = (line(&format!("{}.", kernel.name)), line(&safety(kernel, footprint)));
     quote! {
         #[doc = #doc]
         #[doc = ""]
         #[doc = " # Safety"]
-        #(#[doc = #safety])*
+        #[doc = #safety]
         #features
         unsafe fn #name(#(#params: #types),*) {
             #aligned
@@ -62,17 +61,20 @@ pub(super) fn function(
     }
 }
 
-/// What must be valid, as the verifier has found it: lines.
-fn safety(kernel: &Kernel, footprint: &Footprint) -> Vec<String> {
-    let mut lines = vec!["The kernel verifier has proven that no other memory is touched than".to_string()];
-    for (k, param) in kernel.params.iter().enumerate() {
-        for (what, range) in [("read", &footprint.reads[k]), ("written", &footprint.writes[k])] {
-            if let Some(r) = range {
-                lines.push(format!("- bytes {}..{} from `{}`, which are {what}", r.start, r.end, param.name));
-            }
+/// What must be valid, as the verifier has found it.
+fn safety(kernel: &Kernel, footprint: &Footprint) -> String {
+    let mut touched = Vec::new();
+    for (what, ranges) in [("reads", &footprint.reads), ("writes", &footprint.writes)] {
+        let ranges = kernel.params.iter().zip(ranges).filter_map(|(p, r)| Some((p.name, r.as_ref()?)));
+        let ranges: Vec<_> = ranges.map(|(name, r)| format!("{}..{} of `{name}`", r.start, r.end)).collect();
+        if !ranges.is_empty() {
+            touched.push(format!("{what} bytes {}", ranges.join(", ")));
         }
     }
-    if lines.len() == 1 { vec!["Touches no memory.".into()] } else { lines }
+    match touched.is_empty() {
+        true => "Touches no memory.".into(),
+        false => format!("It {}, and touches no others (proven by the kernel verifier).", touched.join(", ")),
+    }
 }
 
 /// The words that kernels use: names that nothing else must have.
