@@ -41,15 +41,16 @@
 //! | `weights = ..` | where they are read: `included` in the program's file, or `copied` from there into pages of 2 MiB by the first model, which networks with large weights are 6 to 10 % faster for; needs the runtime's feature `std` | `included` |
 //!
 //! With `code = "asm"` kernels are as fast in a debug build as in a release build. Functions of the runtime (softmax, bilinear resize, sigmoid and the
-//! like in float, byte tables per channel: `qgraph bench --profile` shows which) stay Rust, and take ten times as long in a debug build, unless the
-//! program's `Cargo.toml` says:
+//! like in float, byte tables per channel: `qgraph bench --profile` shows which) stay Rust, which is slow in a debug build, unless the program's
+//! `Cargo.toml` says:
 //!
 //! ```toml
 //! [profile.dev.package.qgraph-runtime]
 //! opt-level = 3
 //! ```
 //!
-//! A run puts a few KB on the stack. Only kernels in Rust that is not optimized take more, up to 300 KB for depthwise windows of 5×5.
+//! A run fits a stack of 128 KB, also where nothing is optimized. Only depthwise windows of 5×5, as Rust that is not optimized, take more (266 KB in one
+//! network).
 //!
 //! A model that changes on disk is compiled again. Every error stands at the file's name, or at the option that is wrong, all at once.
 

@@ -1,6 +1,6 @@
 //! Calibration through the pipeline: MXNet's thresholds, collectors, the same profile on any number of threads.
 
-use crate::support::{data_dir, workspace_root};
+use crate::support::{data_dir, hex, workspace_root};
 use qgraph_compiler::calib::{Collector, Mode, Options, Profile, Range, entropy_threshold};
 use qgraph_compiler::graph::{Graph, Tensor};
 use qgraph_compiler::{onnx, pipeline};
@@ -83,7 +83,7 @@ fn profiles_do_not_depend_on_threads_and_order() {
 /// SHA-256 of what calibration found; not of the graph it belongs to, nor of how often it ran.
 fn digest(profile: &Profile) -> String {
     let text = format!("{:?} {:?}", profile.ranges, profile.channels);
-    Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(text))
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn needs(instr: &Instr<Reg, Addr>, target: &Target) -> Needs {
         UnpackLo8 { .. } | UnpackHi8 { .. } | UnpackLo16 { .. } | UnpackHi16 { .. } => plain(shuffle),
         PackI32I16 { .. } | PackI16U8 { .. } | Permute32 { .. } => plain(shuffle),
         Shuffle8 { control, .. } => with(shuffle, control),
-        // 128 bytes of the table at a time with AVX-512 VBMI, else 16.
+        // As with AVX-512 VBMI, 128 bytes of the table at a time; permutes of words, where it is missing, take longer. Without AVX-512 16 at a time.
         Lookup8 { .. } if masks => {
             Needs { pipes: [(shuffle, 4.0), (any, 3.0)], instructions: 7.0, ..plain(any) }
         }

@@ -1,6 +1,7 @@
 //! What scripts rely on: options, JSON keys, the same bits from every engine, exit codes, last lines, pipes.
 
 use super::*;
+use crate::support::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::BufReader;
@@ -179,9 +180,7 @@ fn engines_give_the_same_digest() {
         assert_eq!(best.len(), 5);
         // The digest is that of the bytes that the .npy ends with.
         let npy = fs::read(dir.join(format!("{engine}.npy"))).unwrap();
-        let hash: String =
-            Sha256::digest(&npy[npy.len() - 40..]).iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(*digest, hash);
+        assert_eq!(*digest, hex(&Sha256::digest(&npy[npy.len() - 40..])));
         digests.push(stdout.replace(engine, ""));
     }
     assert!(digests.len() >= 2 && digests.iter().all(|d| *d == digests[0]), "{digests:#?}");

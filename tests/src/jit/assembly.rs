@@ -1,7 +1,7 @@
 //! The text of machine code, assembled by rustc (LLVM), gives the bytes of the JIT.
 
 use crate::support::random_graph::random_graph;
-use crate::support::{rustc, temp_dir};
+use crate::support::{hex, rustc, temp_dir};
 use qgraph_compiler::jit::{Code, Options};
 use qgraph_compiler::target::Target;
 use qgraph_compiler::{lower, pipeline};
@@ -49,7 +49,7 @@ fn main() {\n";
     let printed = String::from_utf8(printed).expect("hex digits");
     assert_eq!(printed.lines().count(), expected.len());
     for (k, (found, expected)) in printed.lines().zip(&expected).enumerate() {
-        let expected: String = expected.iter().map(|b| format!("{b:02x}")).collect();
+        let expected = hex(expected);
         if found != expected {
             let at = found.bytes().zip(expected.bytes()).take_while(|(a, b)| a == b).count() / 2;
             panic!("code n{k} differs at byte {at:#x} of {}", expected.len() / 2);

@@ -3,6 +3,7 @@
 
 use super::graphs::{everything, tiny};
 use super::head_len;
+use crate::support::hex;
 use qgraph_compiler::error::Result;
 use qgraph_compiler::qgraph::QGraph;
 use qgraph_compiler::qgraph::eval::eval;
@@ -33,7 +34,7 @@ fn forge(graph: &Value, data: &[u8]) -> Vec<u8> {
         hash.update(s);
     }
     hash.update(data);
-    let sum: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let sum = hex(&hash.finalize());
     let mut header = serde_json::Map::new();
     let strings = json!({"format_version": "1", "generator": "test", "qgraph": text, "sha256": sum});
     header.insert("__metadata__".into(), strings);

@@ -6,7 +6,7 @@ use super::samples::{Sample, samples, top5};
 use super::scores::{Noise, Score, best};
 use crate::ort;
 use crate::rust_backend::assert_programs;
-use crate::support::{data_dir, engines};
+use crate::support::{data_dir, engines, hex};
 use qgraph_compiler::graph::{Graph, Tensor};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::qgraph::QGraph;
@@ -92,7 +92,7 @@ impl Network {
         let digest = |outputs: engines::Outputs| {
             let mut hash = Sha256::new();
             outputs.iter().flatten().for_each(|bits| hash.update(bits.to_le_bytes()));
-            hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>()
+            hex(&hash.finalize())
         };
         let expected = digest(engines::evaluate(&self.int8, &inputs));
         let engines = engines::engines(&self.int8, &Options::default());

@@ -4,7 +4,7 @@ use super::whole::{given, rest};
 use super::{Case, LINK, Machine, options};
 use crate::support::random_graph::{ConvCase, Maker};
 use crate::support::rustc;
-use crate::support::{temp_dir, workspace_root};
+use crate::support::{hex, temp_dir, workspace_root};
 use qgraph_compiler::qgraph::{QGraph, Window, file};
 use qgraph_compiler::rust::{self, Code, Options, Weights};
 use qgraph_compiler::target::Target;
@@ -62,8 +62,7 @@ fn hashes_of_sources() {
                 let mut case = Case::of_graph(name, &graph, batch, 1);
                 (case.options.code, case.options.threads) = (code, threads);
                 let source = case.source();
-                let hash: String =
-                    Sha256::digest(&source).iter().take(16).map(|b| format!("{b:02x}")).collect();
+                let hash = hex(&Sha256::digest(&source)[..16]);
                 let count = source.lines().count();
                 let _ =
                     writeln!(lines, "{name} {code:?} batch {batch} threads {threads}: {hash}, {count} lines");

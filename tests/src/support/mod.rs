@@ -34,6 +34,11 @@ pub(crate) fn workspace_root() -> PathBuf {
     tests.parent().expect("the tests package lies in the workspace").to_path_buf()
 }
 
+/// Bytes as hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// A scratch folder that is removed when dropped.
 pub(crate) struct TempDir(PathBuf);
 
