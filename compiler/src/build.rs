@@ -164,7 +164,7 @@ impl Network {
     fn quantized(&self, path: &Path) -> Result<QGraph> {
         let told = |e: Error| e.in_file(&self.model);
         let graph = pipeline::import(&self.model, &self.import)?;
-        let (fused, _) = pipeline::fuse(&graph).map_err(told)?;
+        let (fused, _) = pipeline::fuse_for(&graph, self.quantize.rounding).map_err(told)?;
         let profile = Profile::load(path)?;
         profile.check_graph(&fused).map_err(|e| e.in_file(path))?;
         pipeline::quantize(&fused, &profile, &self.quantize).map_err(told)

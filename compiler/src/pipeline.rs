@@ -33,17 +33,17 @@ use crate::{qgraph, rust};
 use std::path::Path;
 use std::sync::Arc;
 
-// The content of an ONNX file; from fused to integer graph within a limit of accuracy, without ranges, and from a model that is quantized already.
-pub use crate::{
-    export::onnx as export, fallback::quantize_within, quant::quantize_dynamic, quant::quantize_given,
-};
+// The content of an ONNX file, and whether ONNX Runtime computes the same; from fused to integer graph within a limit of accuracy, without
+// ranges, and from a model that is quantized already.
+pub use crate::export::{is_exact as exports_exactly, onnx as export};
+pub use crate::{fallback::quantize_within, fuse::fuse_for, quant::quantize_dynamic, quant::quantize_given};
 
 /// model.onnx → graph.
 pub fn import(path: &Path, options: &onnx::Options) -> Result<Graph> {
     onnx::import(path, options)
 }
 
-/// Graph → fused graph, and what was done and declined.
+/// Graph → fused graph, and what was done and declined. A network that is to round otherwise than by default is fused by [`fuse_for`].
 pub fn fuse(graph: &Graph) -> Result<(Graph, Vec<Event>)> {
     fuse::fuse(graph)
 }

@@ -466,6 +466,11 @@ def quantized():
         side = (7, 8)[k % 2]
         model(f"mean-{k}", {"x": (1, 256, side, side)}, {"x": (uniform(0.012, 0.02), zero())}, [node("GlobalAveragePool", ["xd"], ["c"])], {},
               (2.0 ** -9 if halves else uniform(0.002, 0.004), 120 + k))
+    # All pairs of integers, on grids where it shows that ONNX Runtime does not round a product before it is added.
+    (a, a_zero), (b, b_zero) = (0.010786229, 149), (0.028703278, 120)
+    pairs = dict(zip("ab", np.meshgrid((np.arange(256) - a_zero) * a, (np.arange(256) - b_zero) * b)))
+    model("add-pairs", {n: q.astype(np.float32).reshape(1, 1, 256, 256) for n, q in pairs.items()}, {"a": (a, a_zero), "b": (b, b_zero)},
+          [node("Add", ["ad", "bd"], ["c"])], {}, (0.029047947, 129))
     # Pixels as MobileNet takes them lie halfway between the integers of the usual scales.
     pixels = ((np.arange(256) - np.float32(127.5)) / np.float32(127.5)).astype(np.float32).reshape(1, 1, 16, 16)
     for zero in (127, 128):

@@ -7,8 +7,8 @@ MODEL.onnx is in QDQ form; without MODEL.qgraph it is imported by qgraph (import
 (export agreement). INPUTS.npy is [N, ...] of f32. Needs onnx, onnxruntime, numpy, and `cargo build --release` (or QGRAPH, another binary). It checks the
 model (onnx.checker, shape inference) and prints
 
-- the last quantized tensor (or the output): elements equal and within one step, same best class; for ONNX Runtime with its optimizations off (f32
-  between roundings) against on (integers), and for qgraph against each;
+- the last quantized tensor: elements equal and within one step; the output: same best class, and its SQNR if it is not that tensor; for ONNX Runtime
+  with its optimizations off (f32 between roundings) against on (integers), and for qgraph against each;
 - --layers N: for N images each quantized tensor again, computed from the integers that ONNX Runtime itself has before it: one layer's difference, without
   that of the layers before, for qgraph, ONNX Runtime and exact arithmetic (f64) against each other;
 - --flips N: what ONNX Runtime makes of one element of an early tensor moved by one step, against itself, over N images. Where this is far below 100 %, no
@@ -73,7 +73,16 @@ class Model:
         return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
     def type(self, tensor):
-        return helper.np_dtype_to_tensor_dtype(self.zero[tensor].dtype)
+        return helper.np_dtype_to_tensor_dtype(self.zero[tensor].dtype) if tensor in self.zero else TensorProto.FLOAT
+
+    def cut(self, path):
+        """Saves the model with its last quantized tensor, as real numbers, for the output."""
+        real = next(n.output[0] for n in self.model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == self.integers[-1])
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.output[:]
+        model.graph.output.append(helper.make_tensor_value_info(real, TensorProto.FLOAT, None))
+        onnx.save(model, path)
 
     def real(self, tensor, q, dtype):
         return ((q.astype(int) - int(self.zero[tensor])) * dtype(self.scale[tensor])).astype(dtype)
@@ -158,31 +167,41 @@ def share(pairs, far):
 
 
 def whole(m, path, images, own, scratch):
-    """Results of whole networks."""
-    shown = {}
+    """Results of whole networks: of each image the last quantized tensor, and the output."""
+    last, shown = m.last or m.integers[-1], {}
     for mode in MODES:
-        session = m.session(mode, [m.last] if m.last else None)
-        shown[f"ONNX Runtime, {mode}"] = [session.run(None, {m.input: x[None]})[0].ravel() for x in images]
+        session = m.session(mode, [last, m.output])
+        results = [session.run(None, {m.input: x[None]}) for x in images]
+        shown[f"ONNX Runtime, {mode}"] = [(q.ravel(), y.ravel()) for q, y in results]
+    shape = ["--shape", f"{m.input}=1x" + "x".join(map(str, images[0].shape))]
     if own is None:
         own = scratch / "model.qgraph"
-        qgraph("quantize", path, "--shape", f"{m.input}=1x" + "x".join(map(str, images[0].shape)), "-o", own)
+        qgraph("quantize", path, *shape, "-o", own)
+    inner = own
+    if not m.last:
+        m.cut(scratch / "inner.onnx")
+        inner = scratch / "inner.qgraph"
+        qgraph("quantize", scratch / "inner.onnx", *shape, "-o", inner)
+
+    def run(model, x):
+        np.save(scratch / "in.npy", x[None])
+        qgraph("run", model, "--input", scratch / "in.npy", "--output", scratch / "out.npy")
+        return np.load(scratch / "out.npy").ravel()
+
     found = shown["qgraph"] = []
     for x in images:
-        np.save(scratch / "in.npy", x[None])
-        qgraph("run", own, "--input", scratch / "in.npy", "--output", scratch / "out.npy")
-        y = np.load(scratch / "out.npy").ravel()
-        found.append(m.quantize(m.last, y) if m.last else y)
+        y = run(own, x)
+        found.append((m.quantize(last, y if m.last else run(inner, x)), y))
     names = list(shown)
     for a, b in [(0, 1), (0, 2), (1, 2)]:
-        pairs = list(zip(shown[names[a]], shown[names[b]]))
-        top = 100 * np.mean([x.argmax() == y.argmax() for x, y in pairs])
-        text = f"{len(images)} images, {names[a]} / {names[b]}: "
-        if m.last:
-            text += f"equal {share(pairs, 0):.2f} %, within one step {share(pairs, 1):.2f} %, "
-        else:
-            x, y = (np.concatenate(side) for side in zip(*pairs))
-            text += f"SQNR {10 * np.log10((x * x).sum() / max(1e-30, ((x - y) ** 2).sum())):.1f} dB, "
-        print(text + f"same best class {top:.2f} %", flush=True)
+        (qa, ya), (qb, yb) = (zip(*shown[names[k]]) for k in (a, b))
+        top = 100 * np.mean([x.argmax() == y.argmax() for x, y in zip(ya, yb)])
+        noise = ""
+        if not m.last:
+            x, y = np.concatenate(ya), np.concatenate(yb)
+            noise = f", SQNR of the output {10 * np.log10((x * x).sum() / max(1e-30, ((x - y) ** 2).sum())):.1f} dB"
+        print(f"{len(images)} images, {names[a]} / {names[b]}: equal {share(list(zip(qa, qb)), 0):.2f} %, within one step {share(list(zip(qa, qb)), 1):.2f} %, "
+              f"same best class {top:.2f} %{noise}", flush=True)
 
 
 def layers(m, images, scratch):

@@ -5,7 +5,7 @@
 //! The cases come from `tests/ort/cases.py`: one small model for every operator, attribute and opset. Real models are compared by the
 //! same two functions, in `real`.
 
-use crate::support::engines;
+use crate::support::{engines, python, workspace_root};
 use qgraph_compiler::graph::{self, Graph, Tensor};
 use qgraph_compiler::lower::Options;
 use qgraph_compiler::qgraph::QGraph;
@@ -57,7 +57,7 @@ fn npy(path: &Path) -> Tensor {
 }
 
 /// The files `NAME.in0.npy`, … as far as there are any.
-fn arrays(dir: &Path, name: &str, role: &str) -> Vec<Tensor> {
+pub(crate) fn arrays(dir: &Path, name: &str, role: &str) -> Vec<Tensor> {
     let paths = (0..).map(|k| dir.join(format!("{name}.{role}{k}.npy")));
     paths.take_while(|p| p.is_file()).map(|p| npy(&p)).collect()
 }
@@ -122,6 +122,26 @@ fn cases(list: &str) -> Option<(PathBuf, Vec<String>)> {
     let list = dir.join(list);
     let text = std::fs::read_to_string(&list).unwrap_or_else(|e| panic!("{}: {e}", list.display()));
     Some((dir, text.lines().map(String::from).collect()))
+}
+
+/// True if ONNX Runtime's kernels here add weights of 8 bits up exactly, else says that the test is skipped: without VNNI they saturate.
+pub(crate) fn has_exact_sums() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let exact = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    let exact = false;
+    if !exact {
+        println!("skipped: it is ONNX Runtime's kernels for x86-64 with VNNI that are followed");
+    }
+    exact
+}
+
+/// Runs the models of a folder by `tests/ort/run.py`; false if Python has no ONNX Runtime here, which is said.
+pub(crate) fn run(dir: &Path) -> bool {
+    let Some(mut python) = python("onnxruntime") else { return false };
+    let out = python.arg(workspace_root().join("tests/ort/run.py")).arg(dir).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    true
 }
 
 /// Models that are quantized already give the integers that ONNX Runtime gives: of convolutions, dense layers, sums, means and roundings.

@@ -1,11 +1,10 @@
 //! Preprocessing of images from end to end, held against Pillow's bilinear antialiased resize: against what it gave once, to the bit, and where Python has
 //! it (`QGRAPH_PYTHON` names another), against what it gives now, within a level.
 
-use crate::support::{temp_dir, workspace_root};
+use crate::support::{python, temp_dir, workspace_root};
 use qgraph_compiler::data::{Input, Options, Samples};
 use qgraph_compiler::preprocess::{InputLayout, Preprocess};
 use std::path::Path;
-use std::process::Command;
 
 /// A case, and what Pillow 13.0 made of it by `tests/pillow.py`.
 struct Case {
@@ -91,16 +90,11 @@ fn images_are_prepared_as_pillow_once_did() {
 
 #[test]
 fn images_are_prepared_as_pillow_does() {
-    let python = std::env::var_os("QGRAPH_PYTHON").unwrap_or_else(|| "python3".into());
-    if !Command::new(&python).args(["-c", "import PIL"]).output().is_ok_and(|o| o.status.success()) {
-        println!("skipped: {} has no Pillow", python.display());
-        return;
-    }
     let dir = temp_dir("pillow-now");
     for case in &CASES {
         let path = dir.join("image.png");
         case.save(&path);
-        let mut command = Command::new(&python);
+        let Some(mut command) = python("PIL") else { return };
         command.arg(workspace_root().join("tests/pillow.py")).arg(&path);
         command.args(
             [case.resize.unwrap_or(0), case.crop.unwrap_or(0), case.side as u32].map(|n| n.to_string()),

@@ -170,8 +170,10 @@ impl Profile {
         if self.graph == graph_hash(graph) {
             return Ok(());
         }
-        let message =
-            format!("the profile belongs to another graph (model {}): calibrate this model", self.model);
+        let message = format!(
+            "the profile belongs to another graph (model {}): calibrate this model, for the same rounding",
+            self.model
+        );
         Err(failure(&graph.name, message))
     }
 

@@ -44,11 +44,11 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
             if op == "Add" && graph.rounding == Rounding::ZeroLast {
                 operands.reverse(); // As the model had them: see `quant`.
             }
-            clamped(w, name, op, &operands, vec![], [lo, hi], &value);
+            clamped(w, node, op, &operands, vec![], [lo, hi]);
         }
         QOp::Mul { lo, hi, .. } => {
             let (lo, hi) = bounds(w, y, *lo, *hi);
-            clamped(w, name, "Mul", &operands, vec![], [lo, hi], &value);
+            clamped(w, node, "Mul", &operands, vec![], [lo, hi]);
         }
         QOp::Binary { op, lo, hi } => {
             let op = match op {
@@ -57,7 +57,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
                 FloatBinary::Mul => "Mul",
                 FloatBinary::Div => "Div",
             };
-            clamped(w, name, op, &operands, vec![], [*lo, *hi], &value);
+            clamped(w, node, op, &operands, vec![], [*lo, *hi]);
         }
         QOp::Table(blob) => return table(w, node, *blob),
         QOp::Unary(f) => unary(w, name, operands[0], *f, &value),
@@ -90,19 +90,20 @@ pub(super) fn write(w: &mut Writer<'_>, node: &QNode) -> Result<(), String> {
 /// `op`, then a clamp if there is one.
 fn clamped(
     w: &mut Writer<'_>,
-    node: &str,
+    node: &QNode,
     op: &str,
     operands: &[&str],
     attributes: Vec<AttributeProto>,
     [lo, hi]: [f32; 2],
-    output: &str,
 ) {
+    let (name, output) = (&node.name, w.graph.value(node.output).name.clone());
     if lo == f32::NEG_INFINITY && hi == f32::INFINITY {
-        return w.named(node, op, operands, output, attributes);
+        return w.named(name, op, operands, &output, attributes);
     }
     let sum = w.fresh(&format!("{output}/sum"));
-    w.named(node, op, operands, &sum, attributes);
-    clamp(w, node, &sum, lo, hi, output);
+    w.named(name, op, operands, &sum, attributes);
+    let sum = w.apart(sum, node.output);
+    clamp(w, name, &sum, lo, hi, &output);
 }
 
 /// Relu or Clip of a tensor, behind the node `node`.
@@ -161,10 +162,10 @@ fn affine(
         constant("mean", &mean),
         constant("variance", &vec![1.0; channels]),
     ];
-    let (operand, output) = (w.real(node.inputs[0]), graph.value(node.output).name.clone());
+    let operand = w.real(node.inputs[0]);
     let operands = [&operand[..], &parameters[0], &parameters[1], &parameters[2], &parameters[3]];
     let epsilon = vec![float("epsilon", 0.0)];
-    clamped(w, &node.name, "BatchNormalization", &operands, epsilon, bounds_real, &output);
+    clamped(w, node, "BatchNormalization", &operands, epsilon, bounds_real);
     Ok(())
 }
 

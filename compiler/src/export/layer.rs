@@ -84,6 +84,7 @@ pub(super) fn conv(w: &mut Writer<'_>, node: &QNode, conv: &QConv) -> Result<(),
             }
         }
         if clamped {
+            let sum = w.apart(sum, y);
             clamp(w, &node.name, &sum, lo, hi, &name);
         }
     }

@@ -13,7 +13,8 @@ mod moves;
 mod writer;
 
 use crate::error::{Error, Problem, Result, Stage};
-use crate::qgraph::{QGraph, QOp, QType};
+use crate::qgraph::{QGraph, QNode, QOp, QType};
+use qgraph_runtime::requant::Rounding;
 use writer::Writer;
 
 /// The model as the content of an `.onnx` file.
@@ -30,6 +31,21 @@ pub fn onnx(graph: &QGraph) -> Result<Vec<u8>> {
     }
     Error::all(Stage::Export, problems)?;
     Ok(writer.bytes())
+}
+
+/// True if ONNX Runtime computes the graph's integers, bit for bit, from what [`onnx`] writes: zero points come last, and each operation on
+/// integers is one that it has, too, on integers and not on rounded floats. Else its integers may differ by single steps.
+pub fn is_exact(graph: &QGraph) -> bool {
+    let there = |n: &QNode| match &n.op {
+        QOp::Affine { .. } => false,
+        QOp::Add { b, .. } => *b >= 0.0,
+        QOp::Quantize => graph.inputs.contains(&n.inputs[0]),
+        _ => true,
+    };
+    let integer = |n: &&QNode| matches!(graph.value(n.output).ty, QType::U8 { .. });
+    graph.rounding == Rounding::ZeroLast
+        && !graph.adds_residuals()
+        && graph.nodes.iter().filter(integer).all(there)
 }
 
 /// Writes node `k`. The error is a message about the node.

@@ -46,12 +46,10 @@ impl<'a> Writer<'a> {
             producer_name: "qgraph".into(),
             graph: Some(self.out),
             opset_import: vec![opset],
-            metadata_props: match self.graph.rounding {
-                Rounding::Fused => {
-                    vec![StringStringEntryProto { key: FUSED_ZERO_POINTS.into(), value: "true".into() }]
-                }
-                Rounding::ZeroLast => vec![],
-            },
+            metadata_props: vec![StringStringEntryProto {
+                key: FUSED_ZERO_POINTS.into(),
+                value: (self.graph.rounding == Rounding::Fused).to_string(),
+            }],
         };
         model.encode_to_vec()
     }
@@ -132,6 +130,17 @@ impl<'a> Writer<'a> {
         let [scale, zero] = self.levels(v);
         self.named(node, "QuantizeLinear", &[x, &scale, &zero], &q, vec![]);
         self.integers_are(v, q);
+    }
+
+    /// What a clamp before the rounding of `v` takes of `sum`. Where zero points come last it is rounded as well, to the same integers as rounding
+    /// keeps order: ONNX Runtime has integers only for operators that are rounded at once.
+    pub(super) fn apart(&mut self, sum: String, v: QValueId) -> String {
+        if self.graph.rounding == Rounding::Fused || self.graph.value(v).ty == QType::F32 {
+            return sum;
+        }
+        let [scale, zero] = self.levels(v);
+        let q = self.step(&format!("{sum}/q"), "QuantizeLinear", &[&sum, &scale, &zero], vec![]);
+        self.step(&format!("{sum}/real"), "DequantizeLinear", &[&q, &scale, &zero], vec![])
     }
 
     /// The integers of a u8 value are this tensor.

@@ -32,6 +32,7 @@ mod residual;
 mod rewrite;
 mod round;
 mod sink;
+mod sum;
 mod weights;
 
 pub use event::{Event, report};
@@ -39,6 +40,7 @@ pub use options::Options;
 
 use crate::error::{Error, Result, Stage};
 use crate::graph::{Graph, verify::verify};
+use qgraph_runtime::requant::Rounding;
 
 /// One rewrite of the graph.
 pub struct Pass {
@@ -99,6 +101,12 @@ pub const PASSES: &[Pass] = &[
         about: "takes roundings of a quantized model away that nobody would miss; before residuals and padding, which they would hide",
         option: |o| &mut o.round,
         run: round::run,
+    },
+    Pass {
+        name: sum::PASS,
+        about: "takes the rounding between a layer and an addition away; before the residual, which takes the addition into the layer",
+        option: |o| &mut o.sum,
+        run: sum::run,
     },
     Pass {
         name: sink::PASS,
@@ -162,6 +170,11 @@ const MAX_ROUNDS: usize = 64;
 /// Fuses the graph with every pass; the report names every fusion made and every one declined. Fails on an invalid graph.
 pub fn fuse(graph: &Graph) -> Result<(Graph, Vec<Event>)> {
     fuse_with(graph, &Options::default())
+}
+
+/// Fuses the graph with every pass that a network allows which is to round so: [`Options::for_rounding`].
+pub fn fuse_for(graph: &Graph, rounding: Rounding) -> Result<(Graph, Vec<Event>)> {
+    fuse_with(graph, &Options::for_rounding(rounding))
 }
 
 /// Fuses the graph with the passes that `options` leaves on.

@@ -2,6 +2,7 @@
 
 use super::PASSES;
 use crate::error::{Error, Result, Stage};
+use qgraph_runtime::requant::Rounding;
 
 /// A switch per pass, all on by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct Options {
     pub pattern: bool,
     pub clamp: bool,
     pub round: bool,
+    pub sum: bool,
     pub sink: bool,
     pub affine_merge: bool,
     pub affine_after: bool,
@@ -37,6 +39,7 @@ impl Default for Options {
             pattern: true,
             clamp: true,
             round: true,
+            sum: true,
             sink: true,
             affine_merge: true,
             affine_after: true,
@@ -51,6 +54,13 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What a network allows that is to round so. Where zero points come last, as in ONNX Runtime, it is followed in sums too: what a layer gives is
+    /// rounded before something is added to it, so an addition stays a node of its own.
+    pub fn for_rounding(rounding: Rounding) -> Options {
+        let inside = rounding == Rounding::Fused;
+        Options { residual: inside, sum: inside, ..Options::default() }
+    }
+
     /// Switches a pass by its name (`affine-merge`, …). An unknown name is an error that lists the known ones.
     pub fn set(&mut self, name: &str, on: bool) -> Result<()> {
         match PASSES.iter().find(|p| p.name == name) {

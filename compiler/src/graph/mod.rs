@@ -93,15 +93,22 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// What the caller gets.
     pub outputs: Vec<ValueId>,
-    /// How a model that is quantized already rounds.
-    pub rounding: Rounding,
+    /// How a model rounds that was exported from a network of this compiler, and is followed to the letter. Any other that is quantized already
+    /// rounds with zero points last, as ONNX defines it.
+    pub rounding: Option<Rounding>,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
-        let rounding = Rounding::default();
-        Graph { name: name.into(), nodes: vec![], values: vec![], inputs: vec![], outputs: vec![], rounding }
+        Graph {
+            name: name.into(),
+            nodes: vec![],
+            values: vec![],
+            inputs: vec![],
+            outputs: vec![],
+            rounding: None,
+        }
     }
 
     /// The value behind an id.

@@ -69,8 +69,9 @@ pub(super) fn run(model: &ModelProto, folder: Option<Folder>, options: &Options)
         folded: 0,
         problems: vec![],
     };
-    let fused = model.metadata_props.iter().any(|p| p.key == FUSED_ZERO_POINTS);
-    importer.graph.rounding = if fused { Rounding::Fused } else { Rounding::ZeroLast };
+    let exported = model.metadata_props.iter().find(|p| p.key == FUSED_ZERO_POINTS);
+    importer.graph.rounding =
+        exported.map(|p| if p.value == "true" { Rounding::Fused } else { Rounding::ZeroLast });
     let live = importer.find_live(proto);
     importer.reserve_names(proto);
     importer.read_initializers(proto, Reader::new(folder));

@@ -437,6 +437,12 @@ impl QGraph {
         self.blob_bytes(id).chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
     }
 
+    /// True if a layer adds another value in integers before it rounds.
+    pub fn adds_residuals(&self) -> bool {
+        let adds = |conv: &QConv| matches!(conv.arithmetic, Arithmetic::Integer { residual: Some(_), .. });
+        self.nodes.iter().any(|n| matches!(&n.op, QOp::Conv(conv) if adds(conv)))
+    }
+
     /// Multiplier of an integer average of `n` elements, `ratio` and types those of `node`. `None` if it is out of range. ratio/n to 21 bits, or
     /// s_x/(s_y·n) in f32 where zero points come last.
     pub fn average_multiplier(&self, node: &QNode, ratio: f64, n: usize) -> Option<f32> {

@@ -11,7 +11,7 @@ use super::emit::{Emit, IMAGE};
 use super::equalize::Multiples;
 use super::ranges::Grid;
 use super::transposed::{self, Phases};
-use super::weights::{self, Channels, Read, pack};
+use super::weights::{self, Channels, Place, Read, pack};
 use crate::graph::{Conv, ConvTranspose, Epilogue, Graph, Node, Op, Tensor, Unary, ValueId};
 use crate::qgraph::layout::WeightShape;
 use crate::qgraph::{Arithmetic, BlobId, QConv, QOp, QType, QValueId, Residual, Window};
@@ -166,6 +166,30 @@ fn transpose(
         shape,
         activation: conv.epilogue.activation,
         finish: if whole { Finish::None } else { Finish::Phases { block, crop: phases.crop } },
+    };
+    layer.emit(e)
+}
+
+/// `weight·x + bias` per channel of `x`, an image: a convolution of one tap.
+pub(super) fn channelwise(
+    e: &mut Emit<'_>,
+    k: usize,
+    x: ValueId,
+    weight: &[f32],
+    bias: &[f32],
+) -> Result<(), String> {
+    let layer = Layer {
+        node: k,
+        x: e.operand(k, x)?,
+        x_value: x,
+        weight,
+        bias,
+        window: Window { kernel: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0; 4] },
+        groups: bias.len(),
+        residual: None,
+        shape: image(e.graph.shape(e.graph.nodes[k].output))?,
+        activation: None,
+        finish: Finish::None,
     };
     layer.emit(e)
 }
@@ -348,14 +372,10 @@ impl Layer<'_> {
         let (weight, bias, arithmetic);
         if integer {
             let from = e.scales.of(self.x_value)?;
+            let place = Place { x: from, y: to, rounding: e.numbers.rounding };
             let q = match e.numbers.given {
-                true => {
-                    weights::given(e.graph, &e.graph.nodes[self.node])?.channels(e.rounding(), from, to)?
-                }
-                false => {
-                    let read = self.read(e);
-                    weights::quantize(self.weight, self.bias, from, to, e.numbers.scaling, &read)?
-                }
+                true => weights::given(e.graph, &e.graph.nodes[self.node])?.channels(place)?,
+                false => weights::quantize(self.weight, self.bias, place, e.numbers.scaling, &self.read(e))?,
             };
             let scale;
             [weight, bias, scale] = self.blobs(e, &shape, &q);
@@ -387,7 +407,7 @@ impl Layer<'_> {
 
 /// The multiplier of an operand of step `x`, times `w`, in steps of the result.
 pub(super) fn ratio(e: &Emit<'_>, x: f32, w: f32, y: f32) -> Result<f32, String> {
-    given_multiplier(e.rounding(), x, w, y).ok_or_else(|| {
+    given_multiplier(e.numbers.rounding, x, w, y).ok_or_else(|| {
         let s = f64::from(x) * f64::from(w) / f64::from(y);
         format!("an operand's step is {s:e} steps of the result, beyond 2^8; keep this layer in float")
     })

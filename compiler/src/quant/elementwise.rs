@@ -3,13 +3,13 @@
 //!
 //! What is `a·x + b` per channel becomes Affine in either form. Unary functions are tables in u8.
 
-use super::conv::ratio;
+use super::conv::{channelwise, ratio};
 use super::decide::{Run, scalar_slope};
 use super::emit::Emit;
 use super::ranges::Grid;
 use crate::graph::{Binary, Graph, Node, Op, Unary, ValueId};
 use crate::qgraph::{BlobId, FloatBinary, QOp, QValueId};
-use qgraph_runtime::requant::{Rounding, round_bits};
+use qgraph_runtime::requant::{Rounding, fma, round_bits};
 
 /// Offsets of requantizations stay below this.
 const OFFSET: f64 = (1u32 << 24) as f64;
@@ -117,10 +117,15 @@ fn emit_float(e: &mut Emit<'_>, k: usize, op: QOp) -> Result<(), String> {
     Ok(())
 }
 
-/// `a·x + b` per channel.
+/// `a·x + b` per channel. ONNX Runtime has no integers for that but those of a convolution, channel by channel.
 fn emit_affine(e: &mut Emit<'_>, k: usize, x: ValueId, a: Vec<f64>, b: Vec<f64>) -> Result<(), String> {
     let output = e.decisions.output(e.graph, k);
     let grid = e.grid(k)?;
+    let as_there = e.numbers.rounding == Rounding::ZeroLast && !e.numbers.given;
+    if as_there && grid.is_some() && e.graph.shape(x).len() == 4 {
+        let [a, b] = [a, b].map(|list| list.iter().map(|&x| x as f32).collect::<Vec<f32>>());
+        return channelwise(e, k, x, &a, &b);
+    }
     let input = e.operand(k, x)?;
     let (lo, hi) = bounds(e, k);
     let (scale, offset, lo, hi) = match grid {
@@ -178,11 +183,11 @@ fn emit_binary(e: &mut Emit<'_>, k: usize, op: Binary) -> Result<(), String> {
     let (a, b) = (e.scales.of(a)?, e.scales.of(b)?);
     let (s_a, s_b) = (ratio(e, a.scale, 1.0, y.scale), ratio(e, b.scale, 1.0, y.scale));
     let op = match op {
-        Binary::Add if e.rounding() == Rounding::ZeroLast => {
-            // As ONNX Runtime adds: the second operand first, all constants in f32.
+        Binary::Add if e.numbers.rounding == Rounding::ZeroLast => {
+            // As ONNX Runtime adds: the second operand first, all constants in f32, their products not rounded where they are added.
             operands.reverse();
             let (s_a, s_b) = (s_a?, s_b?);
-            let zeros = s_a * f32::from(a.zero) + s_b * f32::from(b.zero);
+            let zeros = fma(s_a, f32::from(a.zero), s_b * f32::from(b.zero));
             QOp::Add { a: s_b, b: s_a, k: f32::from(y.zero) - zeros, lo, hi }
         }
         Binary::Add | Binary::Sub => {
@@ -280,11 +285,10 @@ pub(super) fn tables(
     f: Unary,
     [before, after]: [&[f32]; 2],
 ) -> BlobId {
-    let channel = |(before, after): (&f32, &f32)| {
-        let (before, after) = (*before, *after);
-        (0..=255).map(move |q| to.quantize(f.eval(from.dequantize(q) / before) * after))
-    };
-    let bytes: Vec<u8> = before.iter().zip(after).flat_map(channel).collect();
+    let entry = |q: u8, before: f32, after: f32| e.quantized(f.eval(from.dequantize(q) / before) * after, to);
+    let channel = |(&before, &after): (&f32, &f32)| (0..=255).map(move |q| (q, before, after));
+    let entries = before.iter().zip(after).flat_map(channel);
+    let bytes: Vec<u8> = entries.map(|(q, before, after)| entry(q, before, after)).collect();
     e.builder.add_blob_u8(name, &[before.len(), 256], &bytes)
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Numbers<'a> {
     pub(super) correct_biases: bool,
     /// They are integers in the model already.
     pub(super) given: bool,
+    /// How the integer graph rounds.
+    pub(super) rounding: Rounding,
 }
 
 /// The state of emission.
@@ -69,7 +71,7 @@ impl<'a> Emit<'a> {
             // Names of the model's nodes are theirs.
             node_names: graph.nodes.iter().map(|n| n.name.clone()).collect(),
         };
-        e.builder.set_rounding(e.rounding());
+        e.builder.set_rounding(numbers.rounding);
         for &i in &graph.inputs {
             let value = graph.value(i);
             e.value_names.insert(value.name.clone());
@@ -78,14 +80,9 @@ impl<'a> Emit<'a> {
         e
     }
 
-    /// How the integer graph rounds: as a model says that is quantized already.
-    pub(super) fn rounding(&self) -> Rounding {
-        if self.numbers.given { self.graph.rounding } else { Rounding::Fused }
-    }
-
     /// The integer of a real number that is known now.
     pub(super) fn quantized(&self, x: f32, to: Grid) -> u8 {
-        self.rounding().quantize(x, to.scale, to.zero)
+        self.numbers.rounding.quantize(x, to.scale, to.zero)
     }
 
     /// A new value; a taken name gets a number appended.

@@ -32,7 +32,7 @@ mod weights;
 
 use crate::calib::Profile;
 use crate::error::{Error, Problem, Result, Stage};
-use crate::graph::{Graph, Op, verify};
+use crate::graph::{Graph, Node, Op, verify};
 use crate::preprocess::Preprocess;
 use crate::qgraph::QGraph;
 use decide::{Decisions, Run};
@@ -42,6 +42,7 @@ use ranges::Scales;
 use std::collections::BTreeMap;
 
 pub use options::{Activations, Equalize, Mode, Options, Weights};
+pub use qgraph_runtime::requant::Rounding;
 pub use summary::{Placement, summary};
 
 /// Quantizes with the ranges of a profile.
@@ -66,6 +67,7 @@ pub(crate) fn quantize_keeping(
         let message = "is quantized already: its numbers are taken as they are, without a profile";
         return Err(Error::new(Stage::Quantize, &graph.name, message));
     }
+    whole_sums(graph, options)?;
     let mut excluded = select::excluded(graph, options)?;
     for (reason, node) in excluded.iter_mut().zip(&graph.nodes) {
         *reason = reason.take().or_else(|| kept.get(&node.name[..]).cloned());
@@ -86,6 +88,7 @@ pub(crate) fn quantize_keeping(
         channels: Some(&profile.channels),
         correct_biases: options.correct_biases,
         given: false,
+        rounding: options.rounding,
     };
     lower(&graph, &decisions, &scales, numbers, profile.preprocess.clone())
 }
@@ -103,7 +106,7 @@ pub fn quantize_dynamic(graph: &Graph, options: &Options) -> Result<QGraph> {
     }
     if options.asks_for_ranges() {
         return fail(
-            "finds its ranges at run time: how zeros lie and channels are equalized is asked of ranges that are known",
+            "finds its ranges at run time: how zeros lie, channels are equalized and results are rounded is asked of ranges that are known",
         );
     }
     let excluded = select::excluded(graph, options)?;
@@ -112,7 +115,7 @@ pub fn quantize_dynamic(graph: &Graph, options: &Options) -> Result<QGraph> {
 }
 
 /// Quantizes a model that is quantized already, with its own integers, scales and zero points. Of the options only those count that keep
-/// layers in float.
+/// layers in float, and the rounding, which the graph was fused for.
 ///
 /// # Errors
 /// The graph is invalid, or says nothing of integers; options that ask for other numbers; layers that integers cannot hold.
@@ -127,9 +130,30 @@ pub fn quantize_given(graph: &Graph, options: &Options) -> Result<QGraph> {
             "is quantized already: weights, activations, equalization, clipping, bias correction and mode are as it has them",
         );
     }
+    let rounding = graph.rounding.unwrap_or(Rounding::ZeroLast);
+    if options.rounding == Rounding::ZeroLast && rounding != options.rounding {
+        return fail(
+            "was exported from a network that rounds otherwise than ONNX Runtime: quantize the float network so",
+        );
+    }
+    whole_sums(graph, options)?;
     let excluded = select::excluded(graph, options)?;
     let given::Given { graph, decisions, scales } = given::read(graph, &excluded);
-    lower(&graph, &decisions, &scales, Numbers { given: true, ..Numbers::default() }, None)
+    lower(&graph, &decisions, &scales, Numbers { given: true, rounding, ..Numbers::default() }, None)
+}
+
+/// Refuses layers that add before they round, where every operation is asked to round by itself.
+fn whole_sums(graph: &Graph, options: &Options) -> Result<()> {
+    let adds = |n: &&Node| {
+        options.rounding == Rounding::ZeroLast && n.op.epilogue().is_some_and(|epilogue| epilogue.residual)
+    };
+    let problem = |n: &Node| {
+        Problem {
+        subject: n.name.clone(),
+        message: "adds a residual before it rounds, which ONNX Runtime does not: fuse by `fuse_for` with this rounding".into(),
+    }
+    };
+    Error::all(Stage::Quantize, graph.nodes.iter().filter(adds).map(problem).collect())
 }
 
 /// The same network in f32 throughout, so that naive and fused float run on the same road. Nothing is fused on the way.

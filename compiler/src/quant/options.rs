@@ -1,6 +1,7 @@
 //! What a user may ask of quantization.
 
 use super::weights::Scaling;
+use qgraph_runtime::requant::Rounding;
 
 /// How weights share scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,7 @@ pub struct Options {
     pub(super) equalize: Equalize,
     pub(super) correct_biases: bool,
     pub(super) clip_weights: bool,
+    pub(crate) rounding: Rounding,
 }
 
 impl Default for Options {
@@ -89,6 +91,7 @@ impl Default for Options {
             equalize: Equalize::default(),
             correct_biases: true,
             clip_weights: false,
+            rounding: Rounding::default(),
         }
     }
 }
@@ -110,7 +113,8 @@ impl Options {
     /// True if something is asked that means nothing without ranges.
     pub(super) fn asks_for_ranges(&self) -> bool {
         let default = Options::default();
-        (self.activations, self.equalize) != (default.activations, default.equalize)
+        (self.activations, self.equalize, self.rounding)
+            != (default.activations, default.equalize, default.rounding)
     }
 
     /// Keeps layers in float: the one of this name, or all whose names match, with `*` for any characters and `?` for one, or a
@@ -175,5 +179,13 @@ impl Options {
     #[must_use]
     pub fn clip_weights(self, clip: bool) -> Self {
         Options { clip_weights: clip, ..self }
+    }
+
+    /// How results are rounded. With [`Rounding::ZeroLast`] every operation has ONNX Runtime's arithmetic, so that the network, exported, gives the
+    /// same integers there: multipliers of 24 bits, and sums of what is rounded. It asks for a graph that was fused for it
+    /// ([`fuse_for`](crate::fuse::fuse_for)) before it was calibrated.
+    #[must_use]
+    pub fn rounding(self, rounding: Rounding) -> Self {
+        Options { rounding, ..self }
     }
 }

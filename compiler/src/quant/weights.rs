@@ -23,6 +23,14 @@ pub(super) struct Channels {
     pub(super) scale: Vec<f32>,
 }
 
+/// Where a layer stands: the grids of what it reads and gives (floats if `None`), and how it rounds onto the second.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) x: Grid,
+    pub(super) y: Option<Grid>,
+    pub(super) rounding: Rounding,
+}
+
 /// How weights get their scales.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Scaling {
@@ -40,12 +48,11 @@ pub(super) struct Read {
     pub(super) squares: Option<Vec<f64>>,
 }
 
-/// Quantizes a layer that reads grid `x` and gives grid `y`, or floats if `None`.
+/// Quantizes a layer.
 pub(super) fn quantize(
     weight: &[f32],
     bias: &[f32],
-    x: Grid,
-    y: Option<Grid>,
+    place: Place,
     scaling: Scaling,
     read: &Read,
 ) -> Result<Channels, String> {
@@ -69,7 +76,7 @@ pub(super) fn quantize(
     for (c, &b) in bias.iter().enumerate() {
         let kernel = kernel(c);
         let end = shared.unwrap_or_else(|| end(std::slice::from_ref(&kernel), scaling.clip));
-        let (bias, scale) = channel(kernel.0, b, end, x, y, means(c), &mut channels.weight)
+        let (bias, scale) = channel(kernel.0, b, end, place, means(c), &mut channels.weight)
             .map_err(|e| format!("output channel {c}: {e}; keep this layer in float"))?;
         channels.bias.push(bias);
         channels.scale.push(scale);
@@ -111,8 +118,7 @@ fn channel(
     w: &[f32],
     b: f32,
     largest: f64,
-    x: Grid,
-    y: Option<Grid>,
+    Place { x, y, rounding }: Place,
     means: Option<&[f64]>,
     out: &mut Vec<i8>,
 ) -> Result<(i32, f32), String> {
@@ -144,7 +150,10 @@ fn channel(
         });
         let (folded, reach) = fold(&out[start..], ((bias - added / x.step()) / s).round_ties_even(), x);
         if reach < ACCUMULATOR {
-            let round = |y: Grid| multiplier(x.step() * s / y.step());
+            let round = |y: Grid| match rounding {
+                Rounding::Fused => multiplier(x.step() * s / y.step()),
+                Rounding::ZeroLast => given_multiplier(rounding, x.scale, s as f32, y.scale),
+            };
             return Ok((folded as i32, multiplier_of(x.step() * s, y, round)?));
         }
         scale *= reach / ACCUMULATOR * 1.001;
@@ -223,8 +232,8 @@ pub(super) fn given(graph: &Graph, node: &Node) -> Result<Given, String> {
 }
 
 impl Given {
-    /// The constants of a layer that reads grid `x` and gives grid `y`, or floats if `None`.
-    pub(super) fn channels(self, rounding: Rounding, x: Grid, y: Option<Grid>) -> Result<Channels, String> {
+    /// The constants of a layer.
+    pub(super) fn channels(self, Place { x, y, rounding }: Place) -> Result<Channels, String> {
         let (mut biases, mut scales) = (Vec::new(), Vec::new());
         let taps = self.weight.len() / self.bias.len().max(1);
         for (c, &(real, given)) in self.bias.iter().enumerate() {

@@ -214,7 +214,10 @@ fn run_takes_every_option() {
 #[test]
 fn compare_takes_networks_that_are_quantized_already() {
     let dir = digits("compare-given");
-    qgraph(dir.path(), "export-onnx digits.qgraph -o int8.onnx").works();
+    let text = qgraph(dir.path(), "export-onnx digits.qgraph -o int8.onnx").works();
+    assert!(text.contains("differ by single steps; `qgraph quantize --rounding onnx` avoids that"), "{text}");
+    let refused = qgraph(dir.path(), "quantize int8.onnx --rounding onnx -o again.qgraph");
+    refused.refuses(&["quantize: int8.onnx", "rounds otherwise than ONNX Runtime"]);
     qgraph(dir.path(), "quantize int8.onnx --scale 0.003921569 -o again.qgraph").works();
     let line = "compare int8.onnx again.qgraph --images test.bin";
     let text = qgraph(dir.path(), line).works();
@@ -230,6 +233,29 @@ fn compare_takes_networks_that_are_quantized_already() {
         // Both round to the same grids: what differs is what f32 has near the middle between two integers, and what follows from it.
         assert!(number(&layer["sqnr_db"]) > 40.0 && layer["clipped"] != 1.0, "{layer}");
     }
+}
+
+#[test]
+fn a_network_rounds_as_onnx_runtime_does_if_asked_to() {
+    let dir = digits("onnx-rounding");
+    let ranges = "--calib test.bin --scale 0.003921569 --samples 20 --save-profile ranges.json";
+    qgraph(dir.path(), &format!("quantize digits.onnx {ranges} --rounding onnx -o exact.qgraph")).works();
+    let text = qgraph(dir.path(), "export-onnx exact.qgraph -o int8.onnx").works();
+    assert!(text.starts_with("integers   the same in ONNX Runtime\n"), "{text}");
+    // With or without asking, it is read back to the letter.
+    for asked in ["", "--rounding onnx"] {
+        qgraph(dir.path(), &format!("quantize int8.onnx --scale 0.003921569 {asked} -o again.qgraph"))
+            .works();
+        let digest =
+            |model: &str| qgraph(dir.path(), &format!("run {model} --input random --digest")).works();
+        assert_eq!(digest("exact.qgraph"), digest("again.qgraph"));
+    }
+    // Sums have their like in float.
+    let report = qgraph(dir.path(), "compare digits.onnx exact.qgraph --images test.bin --json").json();
+    assert!(report["sqnr_db"].as_f64().unwrap() > 20.0, "{report}");
+    assert!(report["layers"].as_array().unwrap().iter().all(|l| !l["sqnr_db"].is_null()), "{report}");
+    let refused = qgraph(dir.path(), "quantize digits.onnx --calib none --rounding onnx -o exact.qgraph");
+    refused.refuses(&["finds its ranges at run time", "results are rounded"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn constants(graph: &QGraph) -> Vec<(&str, BlobType, &[u8])> {
 }
 
 #[track_caller]
-pub(super) fn assert_same(graph: &QGraph, inputs: &[Vec<f32>]) -> QGraph {
+pub(crate) fn assert_same(graph: &QGraph, inputs: &[Vec<f32>]) -> QGraph {
     let again = again(graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
     assert!(evaluate(graph, inputs) == evaluate(&again, inputs), "{graph}\n{again}");
     assert!(constants(graph) == constants(&again), "{graph}\n{again}");

@@ -5,7 +5,7 @@
 //! - [`exported`]: what `export-onnx` writes, read again. [`fixtures`]: models and outputs of ONNX Runtime itself.
 //! - [`refused`]: models that contradict themselves or that integers cannot follow.
 
-mod exported;
+pub(crate) mod exported;
 mod fixtures;
 mod qdq;
 mod qlinear;

@@ -161,6 +161,22 @@ fn a_sum_is_rounded_once_where_that_hardly_matters() {
 }
 
 #[test]
+fn a_sum_is_rounded_as_often_as_the_model_says_where_that_is_asked_for() {
+    let (inputs, _) = input(X);
+    let fine = Levels { scale: 0.04, ty: UINT8, zero: 128 };
+    let (model, _) = added(fine, Levels { scale: 0.041, ty: UINT8, zero: 0 });
+    let imported = import_bytes(&model.bytes(), &Options::default()).unwrap();
+    let (exact, _) = pipeline::fuse_for(&imported, quant::Rounding::ZeroLast).unwrap();
+    assert!(exact.to_string().contains("= add"), "{exact}");
+    let options = quant::Options::default().rounding(quant::Rounding::ZeroLast);
+    let q = pipeline::quantize_given(&exact, &options).unwrap();
+    // What was exported of it needs no asking.
+    exported::assert_same(&q, &inputs);
+    let e = pipeline::quantize_given(&fused(&model), &options).unwrap_err().to_string();
+    assert!(e.contains("adds a residual before it rounds"), "{e}");
+}
+
+#[test]
 fn float_weights_that_are_rounded_at_run_time_are_constants() {
     // As trainers that know of quantization write them.
     let w: Vec<f32> = noise(108, 2).iter().map(|w| w * 0.4).collect();

@@ -5,6 +5,7 @@ mod dynamic;
 mod exported;
 mod fallback;
 mod net;
+mod onnx;
 mod operators;
 mod options;
 mod random;

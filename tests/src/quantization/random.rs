@@ -6,10 +6,10 @@ use qgraph_compiler::graph::*;
 use qgraph_compiler::quant;
 
 /// One step of a random network: an operator by number, and numbers that choose its attributes and operands.
-type Choice = (u8, u8, u8, u8);
+pub(super) type Choice = (u8, u8, u8, u8);
 
 /// A network that applies the choices one after the other to what there is.
-fn build(seed: u64, channels: usize, choices: &[Choice]) -> Graph {
+pub(super) fn build(seed: u64, channels: usize, choices: &[Choice]) -> Graph {
     let mut net = Net::new(seed);
     let x = net.input(&[1, channels, 9, 8]);
     let mut values = vec![x];

@@ -11,6 +11,7 @@ pub(crate) mod random_graph;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The folder with real models and images: `QGRAPH_DATA`, else `../shared/data` beside the workspace. `None` (said on
@@ -61,6 +62,17 @@ impl Drop for TempDir {
     }
 }
 
+/// Python, by `QGRAPH_PYTHON` or as `python3`, if it has a module; else says that the test is skipped.
+pub(crate) fn python(module: &str) -> Option<Command> {
+    let python = std::env::var_os("QGRAPH_PYTHON").unwrap_or_else(|| "python3".into());
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if !found.is_ok_and(|o| o.status.success()) {
+        println!("skipped: {} has no module {module}", python.display());
+        return None;
+    }
+    Some(Command::new(python))
+}
+
 /// This machine's compiler: `RUSTC`, else `rustc`.
 pub(crate) fn compiler() -> PathBuf {
     std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()).into()
@@ -68,7 +80,7 @@ pub(crate) fn compiler() -> PathBuf {
 
 /// Runs a compiler that is called as `rustc` is, in a folder.
 pub(crate) fn compile(compiler: &Path, folder: &Path, arguments: &[&str]) {
-    let out = std::process::Command::new(compiler).current_dir(folder).args(arguments).output();
+    let out = Command::new(compiler).current_dir(folder).args(arguments).output();
     let out = out.expect("rustc runs (RUSTC names another)");
     assert!(out.status.success(), "rustc {arguments:?}:\n{}", String::from_utf8_lossy(&out.stderr));
 }

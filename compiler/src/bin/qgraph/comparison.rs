@@ -12,6 +12,7 @@ use qgraph_compiler::lower::Options;
 use qgraph_compiler::plan::Plan;
 use qgraph_compiler::preprocess::Preprocess;
 use qgraph_compiler::qgraph::{QGraph, QType, file};
+use qgraph_compiler::quant::Rounding;
 use qgraph_compiler::runner::{Engine, Runner};
 use qgraph_compiler::{Error, Result, Stage, pipeline};
 use std::collections::HashMap;
@@ -97,9 +98,11 @@ impl Comparison {
     pub(crate) fn new(args: &ComparisonArgs) -> Result<Comparison> {
         let imported = pipeline::import(&args.model, &args.shapes.options())?;
         let (of_float, of_int8) = (about(&args.model), about(&args.quantized));
-        let (fused, events) = pipeline::fuse(&imported).map_err(of_float)?;
-        let float = pipeline::float(&fused).map_err(of_float)?;
         let quantized = file::load(&args.quantized)?;
+        // As the int8 network was fused, so that its sums have their like in float.
+        let rounding = if quantized.adds_residuals() { Rounding::Fused } else { quantized.rounding };
+        let (fused, events) = pipeline::fuse_for(&imported, rounding).map_err(of_float)?;
+        let float = pipeline::float(&fused).map_err(of_float)?;
         same_interface(&float, &quantized).map_err(of_int8)?;
         let (engine, target) = load::engine(args.engine, &TargetArgs::default())?;
         let preprocess = args.preprocess.over(quantized.preprocess.as_ref());

@@ -3,6 +3,7 @@
 use crate::Done;
 use crate::load::about;
 use qgraph_compiler::qgraph::file;
+use qgraph_compiler::quant::Rounding;
 use qgraph_compiler::{Error, Result, Stage, pipeline};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,8 @@ Examples:
   qgraph export-onnx model.qgraph -o model.int8.onnx
 
 Every integer layer is a float operator between DequantizeLinear and QuantizeLinear, with the integers, scales and zero points of the
-network. `qgraph quantize model.int8.onnx -o again.qgraph` reads it back.")]
+network. `qgraph quantize model.int8.onnx -o again.qgraph` reads it back. ONNX Runtime computes the same integers if the network was
+quantized with `--rounding onnx`, else some that differ by single steps: the command says which.")]
 pub(crate) struct Args {
     /// The int8 network
     model: PathBuf,
@@ -30,7 +32,14 @@ pub(crate) fn main(args: &Args) -> Done {
         Error::new(Stage::File, args.output.display().to_string(), format!("cannot write: {e}"))
     };
     std::fs::write(&args.output, bytes).map_err(fail)?;
-    Ok(format!("wrote {}\n", args.output.display()))
+    let there = if pipeline::exports_exactly(&graph) {
+        "the same in ONNX Runtime"
+    } else if graph.rounding == Rounding::Fused || graph.adds_residuals() {
+        "in ONNX Runtime they differ by single steps; `qgraph quantize --rounding onnx` avoids that"
+    } else {
+        "the same in ONNX Runtime, but for single steps behind what it computes in float"
+    };
+    Ok(format!("integers   {there}\nwrote {}\n", args.output.display()))
 }
 
 /// Refuses a name that would mislead.

@@ -20,6 +20,7 @@ Examples:
   qgraph quantize resnet20.onnx --profile ranges.json --exclude Conv_c1 --exclude /c2$/ --exclude-op global_average_pool --float first,last -o resnet20.qgraph
   qgraph quantize resnet20.onnx --profile ranges.json --max-drop 0.5 --images test_batch.bin -o resnet20.qgraph
   qgraph quantize resnet20.onnx --calib none -o resnet20.qgraph
+  qgraph quantize resnet20.onnx --calib data_batch_1.bin --rounding onnx -o resnet20.qgraph
   qgraph quantize resnet20.int8.onnx -o resnet20.int8.qgraph
   qgraph quantize resnet50.onnx --calib random --shape data=1x3x224x224 -o resnet50.qgraph
 
@@ -98,6 +99,9 @@ struct QuantArgs {
     /// Cut weights off where that makes their squared error least, instead of at the largest
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     weight_clipping: Switch,
+    /// How results are rounded: as is most exact, or so that ONNX Runtime computes the same integers from what `export-onnx` writes
+    #[arg(long, value_enum, default_value_t = RoundingArg::Fused)]
+    rounding: RoundingArg,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +150,23 @@ enum Switch {
     Off,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum RoundingArg {
+    /// Once, after what a layer multiplies and adds
+    Fused,
+    /// As ONNX Runtime does, every operation by itself
+    Onnx,
+}
+
+impl From<RoundingArg> for quant::Rounding {
+    fn from(rounding: RoundingArg) -> Self {
+        match rounding {
+            RoundingArg::Fused => quant::Rounding::Fused,
+            RoundingArg::Onnx => quant::Rounding::ZeroLast,
+        }
+    }
+}
+
 impl QuantArgs {
     fn options(&self) -> quant::Options {
         let mut options = quant::Options::default()
@@ -169,7 +190,8 @@ impl QuantArgs {
                 EqualizeArg::Off => quant::Equalize::Off,
             })
             .correct_biases(self.bias_correction == Switch::On)
-            .clip_weights(self.weight_clipping == Switch::On);
+            .clip_weights(self.weight_clipping == Switch::On)
+            .rounding(self.rounding.into());
         for pattern in &self.exclude {
             options = options.exclude(pattern);
         }
@@ -202,7 +224,7 @@ pub(crate) fn main(args: &Args) -> Result<(String, u8)> {
     check_output(&args.output)?;
     let about = about(&args.model);
     let graph = pipeline::import(&args.model, &args.shapes.options())?;
-    let (fused, _) = pipeline::fuse(&graph).map_err(about)?;
+    let (fused, _) = pipeline::fuse_for(&graph, args.how.rounding.into()).map_err(about)?;
     if fused.is_quantized() {
         return given(args, &fused).map(|text| (text, 0));
     }
