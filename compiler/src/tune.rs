@@ -8,7 +8,7 @@
 use crate::blob::Bytes;
 use crate::error::{Error, Result, Stage};
 use crate::jit::{self, Jit};
-use crate::lower::{self, Choice, Choices, Options};
+use crate::lower::{self, Choice, Choices, Options, Tunable};
 use crate::qgraph::QGraph;
 use crate::target::Target;
 use qgraph_runtime::{Dtype, Model, TensorDesc, TensorMut, TensorRef, cpu};
@@ -153,20 +153,20 @@ pub fn tune(
     }
     let rounds = ways.values().map(|w| w.len()).max().unwrap_or(0);
     // In round r every layer is cut in its way r, if it has so many.
-    let compile = |r: usize| -> Result<Jit> {
+    let compile = |r: usize| -> Result<(Jit, Vec<Tunable>)> {
         let choice =
             |(key, ways): (&&str, &&[Choice])| (key.to_string(), ways[if r < ways.len() { r } else { 0 }]);
         let layers = ways.iter().map(choice).collect();
         let choices = Choices { source: "tuning".into(), layers };
-        let plan = lower::schedule(graph, target, &Options { choices, ..plain.clone() })?;
-        Jit::compile(Arc::new(plan), &jit::Options { profile: true, ..Default::default() })
+        let (plan, tunables) = lower::tunable(graph, target, &Options { choices, ..plain.clone() })?;
+        Ok((Jit::compile(Arc::new(plan), &jit::Options { profile: true, ..Default::default() })?, tunables))
     };
     let models = (0..rounds).map(compile).collect::<Result<Vec<_>>>()?;
-    let mut buffers = models.first().map(Buffers::new);
+    let mut buffers = models.first().map(|m| Buffers::new(&m.0));
     // Least cycles of each step, by round.
     let mut least = vec![Vec::new(); rounds];
     for run in 0..=runs {
-        for (r, model) in models.iter().enumerate() {
+        for (r, (model, _)) in models.iter().enumerate() {
             buffers.iter_mut().try_for_each(|b| b.run(model))?;
             let cycles = model.take_cycles().unwrap_or_default();
             match run {
@@ -180,8 +180,8 @@ pub fn tune(
     let mut choices = Choices { source: "tuning".into(), ..Default::default() };
     let mut changed = 0;
     for (key, ways) in ways {
-        let steps: Vec<usize> = tunables.iter().filter(|t| t.key == key).map(|t| t.step).collect();
-        let time = |r: usize| steps.iter().map(|&s| least[r][s] as f64).sum::<f64>();
+        let layers = |r: usize| models[r].1.iter().filter(|t| t.key == key);
+        let time = |r: usize| layers(r).map(|t| least[r][t.step] as f64).sum::<f64>();
         let best = (0..ways.len()).min_by(|&a, &b| time(a).total_cmp(&time(b))).unwrap_or(0);
         let best = if time(best) < (1.0 - WORTH) * time(0) { best } else { 0 };
         changed += usize::from(best > 0);

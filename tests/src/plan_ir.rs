@@ -364,3 +364,65 @@ fn blocks_say_when_the_arena_is_in_use() {
         }
     }
 }
+
+/// 64 bytes of y become ones.
+fn ones() -> Kernel {
+    let mut b = KernelBuilder::new("ones_avx512vnni", 16);
+    let y = b.param("y", Access::Write);
+    let t = b.array("t", 1);
+    b.op(Instr::Splat { dst: t.at(0), bits: 0x0101_0101 });
+    b.op(Instr::Store { dst: Addr::new(y, 0), src: t.at(0), bytes: 64 });
+    b.finish()
+}
+
+#[test]
+fn what_memory_holds_already_is_not_written_again() {
+    let arena = |offset| at(Space::Arena, offset);
+    let fill = |offset| Call { kernel: 0, args: vec![arena(offset)], grid: vec![] };
+    let convert = |from, to| Call { kernel: 1, args: vec![arena(from), arena(to)], grid: vec![] };
+    let relu = |offset| {
+        let function =
+            Function::Unary { unary: Unary::Relu, rows: 1, len: 16, src_stride: 64, dst_stride: 64 };
+        Work::Function(FunctionCall { function, args: vec![arena(offset); 2] })
+    };
+    let calls = |calls: &[Call]| Work::Kernels(calls.to_vec());
+    let made = |steps: &[Work], head: usize| {
+        let step = |work: &Work| Step { layer: "test".into(), what: "test", macs: 0, work: work.clone() };
+        let steps: Vec<Step> = steps.iter().map(step).collect();
+        let block = |first, last| Block { offset: 0, bytes: 64, first, last };
+        let blocks = (0..steps.len()).map(|k| block(k, steps.len() - 1)).collect();
+        let kernels = vec![ones(), self::convert()];
+        let plan = Plan { steps, head, kernels, arena_bytes: 256, places: vec![], blocks, ..plan() };
+        assert_eq!(verify(&plan), vec![]);
+        plan
+    };
+    let [once, other, both] = [calls(&[fill(0)]), calls(&[fill(64)]), calls(&[fill(0), fill(64)])];
+    let [reads, writes] = [calls(&[convert(0, 128)]), calls(&[convert(128, 0)])];
+    // Steps, how many are the head, what is left.
+    for (steps, head, left) in [
+        (vec![once.clone(), reads.clone(), once.clone()], 3, vec![once.clone(), reads.clone()]),
+        (vec![once.clone(), both.clone()], 2, vec![once.clone(), other.clone()]),
+        (
+            vec![both.clone(), writes.clone(), both.clone()],
+            3,
+            vec![both.clone(), writes.clone(), once.clone()],
+        ),
+        // What is read may differ; another place; written in between; other images' steps come in between.
+        (vec![reads.clone(), reads.clone()], 2, vec![reads.clone(), reads.clone()]),
+        (vec![once.clone(), other.clone()], 2, vec![once.clone(), other.clone()]),
+        (vec![once.clone(), relu(0), once.clone()], 3, vec![once.clone(), relu(0), once.clone()]),
+        (vec![once.clone(), once.clone()], 1, vec![once.clone(), once.clone()]),
+    ] {
+        let mut plan = made(&steps, head);
+        let kept = plan.drop_repeated();
+        assert_eq!(plan.steps.iter().map(|s| s.work.clone()).collect::<Vec<_>>(), left);
+        assert_eq!((kept.len(), kept[0], kept[steps.len()]), (steps.len() + 1, 0, left.len()));
+        assert_eq!(plan.head, kept[head]);
+        assert!(
+            plan.blocks.iter().all(|b| b.first <= b.last && b.last == left.len() - 1),
+            "{:?}",
+            plan.blocks
+        );
+        assert_eq!(verify(&plan), vec![]);
+    }
+}

@@ -9,6 +9,9 @@ use crate::plan::GridDim;
 use crate::qgraph::{QNode, QValueId};
 use crate::target::Target;
 
+/// Into how many parts of its rows a box to be filled can be cut, at most.
+const PARTS: usize = 8;
+
 impl Lower<'_> {
     /// Fills the halo that windows read around a value, before the value is written.
     pub(super) fn fill_halo(&mut self, layer: &str, id: QValueId) {
@@ -18,19 +21,30 @@ impl Lower<'_> {
         }
     }
 
-    /// Fills the halo of a map: rows above and below, then columns beside.
+    /// Fills the halo of a map: what lies before its first pixel, between its rows and behind its last one, or, where rows do not follow each
+    /// other without a gap, rows above and below, then columns beside.
     pub(super) fn fill_around(&mut self, layer: &str, place: &Place, bits: u32) {
         let l = &place.layout;
         let Halo { top, left, bottom, right } = l.halo;
         let [h, w] = [l.shape[2], l.shape[3]];
+        let width = left + w + right;
         let corner =
             At { offset: place.base.offset + l.origin - top * l.row() - left * l.pixel(), ..place.base };
-        let boxes = [
-            (corner, top, left + w + right),
-            (corner.plus((top + h) * l.row()), bottom, left + w + right),
-            (corner.plus(top * l.row()), h, left),
-            (corner.plus(top * l.row() + (left + w) * l.pixel()), h, right),
-        ];
+        let pixel = |row: usize, col: usize| corner.plus(row * l.row() + col * l.pixel());
+        let boxes = if bottom > 0 && l.row() == width * l.pixel() {
+            vec![
+                (pixel(0, 0), 1, top * width + left),
+                (pixel(top, left + w), h, right + left),
+                (pixel(top + h, left), 1, bottom * width - left),
+            ]
+        } else {
+            vec![
+                (pixel(0, 0), top, width),
+                (pixel(top, 0), h, left),
+                (pixel(top, left + w), h, right),
+                (pixel(top + h, 0), bottom, width),
+            ]
+        };
         let mut calls = Vec::new();
         for (at, rows, cols) in boxes.into_iter().filter(|b| b.1 * b.2 > 0) {
             calls.push(self.fill_call(at, l, &[l.shape[0], l.shape[1], rows, cols], bits));
@@ -56,10 +70,18 @@ impl Lower<'_> {
             run = d.extent * l.esz;
             dims.pop();
         }
+        // The kernel loops over some runs at once, and the grid over these, so that threads can share them.
+        if let Some(rows) = dims.pop() {
+            let parts = (1..=PARTS).rev().find(|n| rows.extent.is_multiple_of(*n)).unwrap_or(1);
+            let each = rows.extent / parts;
+            dims.push(Dim { extent: parts, steps: rows.steps.iter().map(|by| by * each as i64).collect() });
+            dims.push(Dim { extent: each, ..rows });
+        }
         let kernel = self.draft.kernel(fill_kernel(self.target, dims.last(), run, bits));
         dims.pop();
         let dim = |d: &Dim| GridDim { extent: d.extent, advance: d.steps.clone() };
-        DraftCall { kernel, args: vec![at], grid: dims.iter().map(dim).collect() }
+        let grid = dims.iter().filter(|d| d.extent > 1).map(dim).collect();
+        DraftCall { kernel, args: vec![at], grid }
     }
 
     pub(super) fn dequantize(&mut self, node: &QNode) {

@@ -37,7 +37,7 @@ impl Choices {
 /// A layer that can be cut in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunable {
-    /// Its step of the plan, the same however it is cut.
+    /// Its step of the plan.
     pub step: usize,
     /// Its key.
     pub key: String,

@@ -124,8 +124,11 @@ pub fn tunable(graph: &QGraph, target: &Target, options: &Options) -> Result<(Pl
     lower.starts.push(lower.draft.steps.len());
     lower.copy_outputs();
     let head = tail_steps.unwrap_or(lower.draft.steps.len());
-    let tunables = std::mem::take(&mut lower.tunables);
-    Ok((lower.finish(options, head, inputs)?, tunables))
+    let mut tunables = std::mem::take(&mut lower.tunables);
+    let mut plan = lower.finish(options, head, inputs)?;
+    let kept = plan.drop_repeated();
+    tunables.iter_mut().for_each(|t| t.step = kept[t.step]);
+    Ok((plan, tunables))
 }
 
 /// The graph being scheduled and what is written so far.

@@ -133,6 +133,11 @@ impl Reach {
         })
     }
 
+    /// Whether a call reads nothing, neither activations nor constants, so that it always writes the same.
+    pub(super) fn only_writes(&self, call: &Call) -> bool {
+        (0..call.args.len()).all(|p| self.area(call, p, Deed::Touched) == self.area(call, p, Deed::Written))
+    }
+
     /// Whether points of a call that differ along one dimension of its grid never touch what the other writes.
     pub(super) fn parallel(&self, call: &Call, dim: usize) -> bool {
         let n = call.args.len();
@@ -157,7 +162,7 @@ impl Reach {
 }
 
 /// The bytes that one argument of a call touches over the call's grid.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Area<'a> {
     pub(super) space: Space,
     /// Where the argument points.

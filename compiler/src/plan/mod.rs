@@ -4,7 +4,8 @@
 //! grid points of all calls are independent of each other, so they may run in any order or in parallel.
 //! The verifier proves every access of every call in bounds. Plans know kernels and memory, not operators.
 //!
-//! - [`verify`]: the proof; `area`: what calls touch, and when that is apart.
+//! - [`verify`]: the proof; `area` and `deeds`: what calls and steps touch, and when that is apart.
+//! - `repeated`: leaves out what memory holds already.
 //! - [`cost`]: what kernels and steps are expected to take.
 //! - [`split`]: which thread does what, if several run a plan.
 //! - [`interp`]: runs a plan with the kernel interpreter, on any machine, for any target.
@@ -13,9 +14,11 @@
 
 mod area;
 pub mod cost;
+mod deeds;
 pub mod interp;
 mod print;
 mod read;
+mod repeated;
 pub mod split;
 pub mod verify;
 

@@ -11,7 +11,8 @@
 //!   the others (rows, pixels), so that it mostly reads what it has written itself: whichever is expected to take the slowest thread less,
 //!   with the lines counted that come from the cache of another core because that wrote them last (`owners`).
 //! - **Only what is proven.** Steps whose calls, and axes whose points, are not proven independent stay whole. So do runtime functions and
-//!   what takes less time than threads need to meet: thread 0 has them.
+//!   what takes less time than threads need to meet: thread 0 has them. But what a small step fills without reading, halos, is cut by its
+//!   addresses if those who read it next share that work: each then mostly has what it reads in its own cache.
 //! - **Barriers** stand only before steps of which a part touches what another thread may have written, or writes what it may still
 //!   touch, since the last barrier.
 //!
@@ -22,8 +23,9 @@ mod check;
 mod cut;
 mod owners;
 
-use super::area::{Area, Deed, Reach};
-use super::{Plan, Space, Work, cost};
+use super::area::Reach;
+use super::deeds::Deeds;
+use super::{Call, Plan, Step, Work, cost};
 use owners::Owners;
 use std::iter::{once, repeat_n};
 
@@ -90,6 +92,7 @@ impl Split {
         }
         let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
         let cycles: Vec<f64> = plan.kernels.iter().map(|k| cost::kernel(k, &plan.target)).collect();
+        let ways = ways(plan, &reach, &cycles, threads, least);
         let mut owners = Owners::new(plan);
         let mut tasks = vec![Tasks::default(); threads];
         // What each thread has done since the last barrier.
@@ -102,17 +105,11 @@ impl Split {
             }
             tasks.iter_mut().for_each(|t| t.head = t.all.len());
         };
-        for (step, s) in plan.steps.iter().enumerate() {
+        for (step, (s, ways)) in plan.steps.iter().zip(ways).enumerate() {
             if step == plan.head {
                 end_head(&mut tasks);
                 done.iter_mut().for_each(|d| *d = Deeds::default());
             }
-            let ways = match &s.work {
-                Work::Kernels(calls) if cost::calls(calls, &cycles) >= least as f64 => {
-                    cut::ways(calls, &reach, &cycles, threads)
-                }
-                Work::Kernels(_) | Work::Function(_) => Vec::new(),
-            };
             let whole = || once(s.work.clone()).chain(repeat_n(Work::Kernels(Vec::new()), threads - 1));
             let ways = ways.into_iter().map(|w| w.into_iter().map(Work::Kernels).collect());
             let ways = ways.map(|parts: Vec<Work>| Way::new(parts, &reach, &cycles, &mut owners));
@@ -146,6 +143,35 @@ impl Split {
     }
 }
 
+/// Ways to share each step of a plan, each a list of calls per thread; none where one thread does it.
+fn ways(
+    plan: &Plan,
+    reach: &[Reach],
+    cycles: &[f64],
+    threads: usize,
+    least: u64,
+) -> Vec<Vec<Vec<Vec<Call>>>> {
+    let of_step = |step: &Step| match &step.work {
+        Work::Kernels(calls) if cost::calls(calls, cycles) >= least as f64 => {
+            cut::ways(calls, reach, cycles, threads)
+        }
+        Work::Kernels(_) | Work::Function(_) => Vec::new(),
+    };
+    let mut ways: Vec<_> = plan.steps.iter().map(of_step).collect();
+    let deeds: Vec<Deeds> = plan.steps.iter().map(|s| Deeds::of(&s.work, reach)).collect();
+    for (step, fill) in deeds.iter().enumerate() {
+        let Work::Kernels(calls) = &plan.steps[step].work else { continue };
+        let reader = (step + 1..ways.len()).find(|&later| fill.change(&deeds[later]));
+        let shared = reader.is_some_and(|r| !ways[r].is_empty());
+        let fills = calls.iter().all(|c| reach[c.kernel].only_writes(c));
+        if ways[step].is_empty() && fills && shared && cut::independent(calls, reach) {
+            let starts: Vec<usize> = (0..threads).collect();
+            ways[step].push(cut::bands(calls, reach, threads, &starts));
+        }
+    }
+    ways
+}
+
 /// A way to share a step.
 struct Way<'a> {
     /// Of each thread.
@@ -169,57 +195,5 @@ impl<'a> Way<'a> {
         };
         let cycles = parts.iter().enumerate().map(cycles).fold(0.0, f64::max);
         Way { parts, deeds, cycles }
-    }
-}
-
-/// What a thread does to memory that anybody writes.
-#[derive(Default)]
-struct Deeds<'a> {
-    written: Vec<Area<'a>>,
-    touched: Vec<Area<'a>>,
-}
-
-impl<'a> Deeds<'a> {
-    fn of(work: &Work, reach: &'a [Reach]) -> Deeds<'a> {
-        let mut deeds = Deeds::default();
-        match work {
-            Work::Kernels(calls) => {
-                for call in calls {
-                    let areas = |deed| {
-                        let area = move |p| reach[call.kernel].area(call, p, deed);
-                        (0..call.args.len()).filter_map(area).filter(shared)
-                    };
-                    deeds.written.extend(areas(Deed::Written));
-                    deeds.touched.extend(areas(Deed::Touched));
-                }
-            }
-            Work::Function(call) => {
-                for (i, &ptr) in call.args.iter().enumerate() {
-                    let (read, written) = call.function.footprint(i);
-                    deeds.written.extend((written > 0).then(|| Area::range(ptr, written)).filter(shared));
-                    deeds.touched.extend(Some(Area::range(ptr, read.max(written))).filter(shared));
-                }
-            }
-        }
-        deeds
-    }
-
-    /// Whether the order in which two threads do these may matter.
-    fn meet(&self, other: &Deeds) -> bool {
-        let any = |a: &[Area], b: &[Area]| a.iter().any(|a| b.iter().any(|b| !a.apart(b)));
-        any(&self.written, &other.touched) || any(&other.written, &self.touched)
-    }
-
-    fn add(&mut self, more: Deeds<'a>) {
-        self.written.extend(more.written);
-        self.touched.extend(more.touched);
-    }
-}
-
-/// Whether some step may write there.
-fn shared(area: &Area) -> bool {
-    match area.space {
-        Space::Arena | Space::Carried | Space::Output(_) => true,
-        Space::Weights | Space::Consts | Space::Input(_) => false,
     }
 }

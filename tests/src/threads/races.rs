@@ -153,7 +153,8 @@ fn no_two_threads_meet_at_a_byte() {
     }
     assert!(shared > 1000, "only {shared} steps are shared");
     for graph in demo() {
-        assert!(clean(&graph, &Target::avx512vnni(), 0) > 3 * graph.nodes.len());
+        let shared = clean(&graph, &Target::avx512vnni(), 0);
+        assert!(shared >= 3 * graph.nodes.len(), "{shared} of {}", graph.nodes.len());
     }
     for seed in 0..4 {
         assert!(clean(&convolutions(seed), &Target::avx512vnni(), 4000) >= 12);

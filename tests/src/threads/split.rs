@@ -134,6 +134,35 @@ fn threads_go_on_with_what_they_have_written() {
     assert_eq!(grids(&both), ["step 0  4×8", "step 1  4×8", "step 0  4×8", "step 1  4×8"]);
 }
 
+/// 64 bytes of y become zeros.
+fn zero() -> Kernel {
+    let mut b = KernelBuilder::new("zero_avx512vnni", 16);
+    let y = b.param("y", Access::Write);
+    let r = b.array("r", 1);
+    b.op(Instr::Splat { dst: r.at(0), bits: 0 });
+    b.op(Instr::Store { dst: Addr::new(y, 0), src: r.at(0), bytes: 64 });
+    b.finish()
+}
+
+#[test]
+fn what_is_filled_is_shared_if_its_readers_share_their_work() {
+    let row = |advance: &[i64]| GridDim { extent: 8, advance: advance.to_vec() };
+    let fill = Call { kernel: 1, args: vec![at(Space::Arena, 0)], grid: vec![row(&[64])] };
+    let args = vec![at(Space::Arena, 0), at(Space::Weights, 0), at(Space::Arena, 512)];
+    let read = Call { kernel: 0, args, grid: vec![row(&[64, 0, 64])] };
+    let mut plan = plan(vec![Work::Kernels(vec![fill]), Work::Kernels(vec![read])], 1024);
+    plan.kernels.push(zero());
+    assert_eq!(verify(&plan), vec![]);
+    let split = |least| Split::finer(&plan, 2, least);
+    // Each reads what it has filled itself: nobody waits.
+    assert_eq!(
+        split(500).to_string(),
+        "thread 0\n  step 0  4\n  step 1  4\nthread 1\n  step 0  4\n  step 1  4\n"
+    );
+    assert_eq!(race(&plan, &split(500)), None);
+    assert_eq!(split(1 << 20).to_string(), "thread 0\n  step 0  8\n  step 1  8\nthread 1\n");
+}
+
 /// A step of rows × panels, then one of the same rows in place, then a function, then another step over all.
 fn network() -> Plan {
     let rows = |x: Ptr, y: usize| {
@@ -236,7 +265,7 @@ const MUTATIONS: &[Mutation] = &[
         t[1].insert(3, function);
     }),
     ("out of order", |t| t[0].swap(0, 1)),
-    ("out of order", |t| t[0].push(Task::Work { step: 4, work: Work::Kernels(vec![]) })),
+    ("there is no step 4", |t| t[0].push(Task::Work { step: 4, work: Work::Kernels(vec![]) })),
     ("thread 1: 1 barriers, thread 0 has 2", |t| drop(t[1].remove(2))),
     ("a barrier stands between its parts", |t| t[0].swap(1, 2)),
 ];

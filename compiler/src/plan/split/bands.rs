@@ -6,8 +6,9 @@
 //! plan's order, touches what its next band writes or writes what that touches (`area`). So only what is proven to be independent changes places,
 //! and where memory is shared in a way that forbids it, steps stay whole.
 
-use super::{Deeds, Task, cut};
-use crate::plan::area::{Deed, Reach};
+use super::{Task, check, cut};
+use crate::plan::area::{Area, Reach};
+use crate::plan::deeds::Deeds;
 use crate::plan::{Call, Plan, Work, cost};
 use std::ops::Range;
 
@@ -43,22 +44,23 @@ struct Size {
     touched: usize,
     /// What it writes does not stay in the cache until it is done.
     much: bool,
-    /// It hardly matters: borders, say.
+    /// It hardly matters, or only fills: halos.
     little: bool,
 }
 
 impl Size {
     fn of(work: &Work, reach: &[Reach], cache: usize) -> Size {
         let deeds = Deeds::of(work, reach);
-        let bytes = |areas: &[super::Area]| areas.iter().map(|a| a.bytes() as usize).sum::<usize>();
+        let bytes = |areas: &[Area]| areas.iter().map(|a| a.bytes() as usize).sum::<usize>();
         let (written, touched) = (bytes(&deeds.written), bytes(&deeds.touched));
-        let cuts = match work {
-            Work::Kernels(calls) => {
-                cut::independent(calls, reach) && cost::constants(work, reach) <= cache / 4
-            }
-            Work::Function(_) => false,
+        let (cuts, fills) = match work {
+            Work::Kernels(calls) => (
+                cut::independent(calls, reach) && cost::constants(work, reach) <= cache / 4,
+                calls.iter().all(|c| reach[c.kernel].only_writes(c)),
+            ),
+            Work::Function(_) => (false, false),
         };
-        Size { cuts, touched, much: written > cache / 2, little: touched < cache / 8 }
+        Size { cuts, touched, much: written > cache / 2, little: fills || touched < cache / 8 }
     }
 }
 
@@ -85,7 +87,7 @@ fn in_turn(plan: &Plan, steps: Range<usize>, sizes: &[Size], reach: &[Reach]) ->
         .clone()
         .map(|step| {
             let starts: Vec<usize> = (0..if sizes[step].little { 1 } else { bands }).collect();
-            let parts = parts(calls(step), reach, bands, &starts);
+            let parts = cut::bands(calls(step), reach, bands, &starts);
             parts.into_iter().map(|part| Deeds::of(&Work::Kernels(part), reach)).collect()
         })
         .collect();
@@ -101,8 +103,11 @@ fn in_turn(plan: &Plan, steps: Range<usize>, sizes: &[Size], reach: &[Reach]) ->
             let starts: Vec<usize> = order.iter().filter(|o| o.0 == s).map(|o| o.1.start).collect();
             let step = steps.start + s;
             let whole = starts.len() == 1;
-            let parts =
-                if whole { vec![calls(step).to_vec()] } else { parts(calls(step), reach, bands, &starts) };
+            let parts = if whole {
+                vec![calls(step).to_vec()]
+            } else {
+                cut::bands(calls(step), reach, bands, &starts)
+            };
             parts.into_iter()
         })
         .collect();
@@ -110,7 +115,12 @@ fn in_turn(plan: &Plan, steps: Range<usize>, sizes: &[Size], reach: &[Reach]) ->
         let calls: Vec<Call> = works[s].next().unwrap_or_default();
         (!calls.is_empty()).then(|| Task::Work { step: steps.start + s, work: Work::Kernels(calls) })
     };
-    order.into_iter().filter_map(work).collect()
+    let tasks: Vec<Task> = order.into_iter().filter_map(work).collect();
+    // Of bands that were joined to one run it can be harder to prove than of each.
+    if check::overtaken(&tasks, reach).is_none() {
+        return tasks;
+    }
+    steps.map(|step| Task::Work { step, work: plan.steps[step].work.clone() }).collect()
 }
 
 /// Steps and bands, given what the bands of each step do, in an order that gives what the steps one after the other do.
@@ -138,44 +148,4 @@ fn turns(deeds: &[Vec<Deeds>]) -> Vec<(usize, usize)> {
         done[s] += 1;
     }
     order
-}
-
-/// Independent calls, cut by the addresses that they write into `bands` bands of equal size, of which those from each of `starts` to the next are
-/// one part.
-fn parts(calls: &[Call], reach: &[Reach], bands: usize, starts: &[usize]) -> Vec<Vec<Call>> {
-    let hull = |call: &Call| {
-        let areas = (0..call.args.len()).filter_map(|p| reach[call.kernel].area(call, p, Deed::Written));
-        areas.map(|a| a.hull()).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default()
-    };
-    let all = calls.iter().map(hull).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default();
-    let part = |call: &Call| {
-        let band = ((hull(call).0 - all.0) * bands as i128 / (all.1 - all.0).max(1)) as usize;
-        starts.partition_point(|&start| start <= band).saturating_sub(1)
-    };
-    let mut parts = vec![Vec::new(); starts.len()];
-    for call in calls {
-        let Some(axis) = rows(call, &reach[call.kernel]) else {
-            parts[part(call)].push(call.clone());
-            continue;
-        };
-        let parts_of: Vec<usize> =
-            (0..call.grid[axis].extent).map(|k| part(&cut::narrow(call, axis, k, 1))).collect();
-        let mut at = 0;
-        for run in parts_of.chunk_by(|a, b| a == b) {
-            parts[run[0]].push(cut::narrow(call, axis, at, run.len()));
-            at += run.len();
-        }
-    }
-    parts
-}
-
-/// The dimension of a call's grid that moves furthest through what it writes, of those along which it may be cut and that read the same constants.
-fn rows(call: &Call, reach: &Reach) -> Option<usize> {
-    let written = |p: &usize| reach.area(call, *p, Deed::Written).is_some();
-    let stride = |d: &usize| {
-        let by = |p: usize| call.grid[*d].advance[p].unsigned_abs();
-        (0..call.args.len()).filter(written).map(by).max()
-    };
-    let axes = cut::axes(call, reach, false).into_iter().filter(|&d| !cut::moves_constants(call, reach, d));
-    axes.max_by_key(stride)
 }

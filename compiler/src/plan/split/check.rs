@@ -1,7 +1,8 @@
 //! The check of a split: every thread meets the same barriers, and together they do what the plan does, each point once.
 
-use super::{Deeds, Split, Task};
+use super::{Split, Task};
 use crate::plan::area::Reach;
+use crate::plan::deeds::Deeds;
 use crate::plan::{Call, Plan, Ptr, Work};
 
 /// A kernel and its arguments at one point of a grid.
@@ -20,18 +21,16 @@ impl Split {
         let reach: Vec<Reach> = plan.kernels.iter().map(Reach::of).collect();
         for (t, tasks) in self.threads.iter().enumerate() {
             let mut passed = 0;
-            // What is done before what comes next, in the plan's order or not.
-            let mut before: Vec<(usize, Deeds)> = Vec::new();
+            if let Some(step) = overtaken(&tasks.all, &reach) {
+                return Err(format!("thread {t}: step {step} is out of order"));
+            }
             for (at, task) in tasks.all.iter().enumerate() {
                 match task {
                     Task::Barrier => passed += 1,
                     Task::Work { step, work } => {
-                        let deeds = Deeds::of(work, &reach);
-                        let overtakes = |b: &(usize, Deeds)| b.0 > *step && b.1.meet(&deeds);
-                        if *step >= plan.steps.len() || before.iter().any(overtakes) {
-                            return Err(format!("thread {t}: step {step} is out of order"));
+                        if *step >= plan.steps.len() {
+                            return Err(format!("thread {t}: there is no step {step}"));
                         }
-                        before.push((*step, deeds));
                         if (at < tasks.head) != (*step < plan.head) {
                             return Err(format!("thread {t}: step {step} is on the other side of the head"));
                         }
@@ -65,6 +64,18 @@ impl Split {
         }
         Ok(())
     }
+}
+
+/// A step that a later one comes before though the order may matter, if there is one.
+pub(super) fn overtaken(tasks: &[Task], reach: &[Reach]) -> Option<usize> {
+    let mut before: Vec<(usize, Deeds)> = Vec::new();
+    tasks.iter().find_map(|task| {
+        let Task::Work { step, work } = task else { return None };
+        let deeds = Deeds::of(work, reach);
+        let overtaken = before.iter().any(|b| b.0 > *step && b.1.meet(&deeds));
+        before.push((*step, deeds));
+        overtaken.then_some(*step)
+    })
 }
 
 /// All points of some calls, sorted.

@@ -174,3 +174,43 @@ pub(super) fn narrow(call: &Call, dim: usize, start: usize, extent: usize) -> Ca
     }
     call
 }
+
+/// Independent calls, cut by the addresses that they write into `bands` bands of equal size, of which those from each of `starts` to the next are
+/// one part.
+pub(super) fn bands(calls: &[Call], reach: &[Reach], bands: usize, starts: &[usize]) -> Vec<Vec<Call>> {
+    let hull = |call: &Call| {
+        let areas = (0..call.args.len()).filter_map(|p| reach[call.kernel].area(call, p, Deed::Written));
+        areas.map(|a| a.hull()).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default()
+    };
+    let all = calls.iter().map(hull).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default();
+    let part = |call: &Call| {
+        let band = ((hull(call).0 - all.0) * bands as i128 / (all.1 - all.0).max(1)) as usize;
+        starts.partition_point(|&start| start <= band).saturating_sub(1)
+    };
+    let mut parts = vec![Vec::new(); starts.len()];
+    for call in calls {
+        let Some(axis) = rows(call, &reach[call.kernel]) else {
+            parts[part(call)].push(call.clone());
+            continue;
+        };
+        let parts_of: Vec<usize> =
+            (0..call.grid[axis].extent).map(|k| part(&narrow(call, axis, k, 1))).collect();
+        let mut at = 0;
+        for run in parts_of.chunk_by(|a, b| a == b) {
+            parts[run[0]].push(narrow(call, axis, at, run.len()));
+            at += run.len();
+        }
+    }
+    parts
+}
+
+/// The dimension of a call's grid that moves furthest through what it writes, of those along which it may be cut and that read the same constants.
+fn rows(call: &Call, reach: &Reach) -> Option<usize> {
+    let written = |p: &usize| reach.area(call, *p, Deed::Written).is_some();
+    let stride = |d: &usize| {
+        let by = |p: usize| call.grid[*d].advance[p].unsigned_abs();
+        (0..call.args.len()).filter(written).map(by).max()
+    };
+    let axes = axes(call, reach, false).into_iter().filter(|&d| !moves_constants(call, reach, d));
+    axes.max_by_key(stride)
+}
