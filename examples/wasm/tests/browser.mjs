@@ -91,5 +91,6 @@ for (const [digit, strokes] of Object.entries(DIGITS)) {
 browser.removeAllListeners("exit");
 browser.kill();
 await new Promise((ended) => browser.on("exit", ended));
-rmSync(profile, { recursive: true, force: true });
+// Its helpers may still write there for a moment.
+rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 process.exit(0);
