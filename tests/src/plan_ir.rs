@@ -366,7 +366,7 @@ fn blocks_say_when_the_arena_is_in_use() {
 }
 
 /// 64 bytes of y become ones.
-fn ones() -> Kernel {
+pub(crate) fn ones() -> Kernel {
     let mut b = KernelBuilder::new("ones_avx512vnni", 16);
     let y = b.param("y", Access::Write);
     let t = b.array("t", 1);
@@ -379,7 +379,7 @@ fn ones() -> Kernel {
 fn what_memory_holds_already_is_not_written_again() {
     let arena = |offset| at(Space::Arena, offset);
     let fill = |offset| Call { kernel: 0, args: vec![arena(offset)], grid: vec![] };
-    let convert = |from, to| Call { kernel: 1, args: vec![arena(from), arena(to)], grid: vec![] };
+    let converts = |from, to| Call { kernel: 1, args: vec![arena(from), arena(to)], grid: vec![] };
     let relu = |offset| {
         let function =
             Function::Unary { unary: Unary::Relu, rows: 1, len: 16, src_stride: 64, dst_stride: 64 };
@@ -391,13 +391,13 @@ fn what_memory_holds_already_is_not_written_again() {
         let steps: Vec<Step> = steps.iter().map(step).collect();
         let block = |first, last| Block { offset: 0, bytes: 64, first, last };
         let blocks = (0..steps.len()).map(|k| block(k, steps.len() - 1)).collect();
-        let kernels = vec![ones(), self::convert()];
+        let kernels = vec![ones(), convert()];
         let plan = Plan { steps, head, kernels, arena_bytes: 256, places: vec![], blocks, ..plan() };
         assert_eq!(verify(&plan), vec![]);
         plan
     };
     let [once, other, both] = [calls(&[fill(0)]), calls(&[fill(64)]), calls(&[fill(0), fill(64)])];
-    let [reads, writes] = [calls(&[convert(0, 128)]), calls(&[convert(128, 0)])];
+    let [reads, writes] = [calls(&[converts(0, 128)]), calls(&[converts(128, 0)])];
     // Steps, how many are the head, what is left.
     for (steps, head, left) in [
         (vec![once.clone(), reads.clone(), once.clone()], 3, vec![once.clone(), reads.clone()]),

@@ -147,12 +147,8 @@ fn whole_sums(graph: &Graph, options: &Options) -> Result<()> {
     let adds = |n: &&Node| {
         options.rounding == Rounding::ZeroLast && n.op.epilogue().is_some_and(|epilogue| epilogue.residual)
     };
-    let problem = |n: &Node| {
-        Problem {
-        subject: n.name.clone(),
-        message: "adds a residual before it rounds, which ONNX Runtime does not: fuse by `fuse_for` with this rounding".into(),
-    }
-    };
+    let message = "adds a residual before it rounds, which ONNX Runtime does not: fuse by `fuse_for` with this rounding";
+    let problem = |n: &Node| Problem { subject: n.name.clone(), message: message.into() };
     Error::all(Stage::Quantize, graph.nodes.iter().filter(adds).map(problem).collect())
 }
 

@@ -1,6 +1,7 @@
 //! Splits of made-up plans: every point once, in balance, and what the check rejects.
 
 use super::races::race;
+use crate::plan_ir::ones;
 use proptest::prelude::*;
 use qgraph_compiler::blob::Bytes;
 use qgraph_compiler::kernel::{Access, Addr, Instr, Kernel, KernelBuilder};
@@ -134,16 +135,6 @@ fn threads_go_on_with_what_they_have_written() {
     assert_eq!(grids(&both), ["step 0  4×8", "step 1  4×8", "step 0  4×8", "step 1  4×8"]);
 }
 
-/// 64 bytes of y become zeros.
-fn zero() -> Kernel {
-    let mut b = KernelBuilder::new("zero_avx512vnni", 16);
-    let y = b.param("y", Access::Write);
-    let r = b.array("r", 1);
-    b.op(Instr::Splat { dst: r.at(0), bits: 0 });
-    b.op(Instr::Store { dst: Addr::new(y, 0), src: r.at(0), bytes: 64 });
-    b.finish()
-}
-
 #[test]
 fn what_is_filled_is_shared_if_its_readers_share_their_work() {
     let row = |advance: &[i64]| GridDim { extent: 8, advance: advance.to_vec() };
@@ -151,7 +142,7 @@ fn what_is_filled_is_shared_if_its_readers_share_their_work() {
     let args = vec![at(Space::Arena, 0), at(Space::Weights, 0), at(Space::Arena, 512)];
     let read = Call { kernel: 0, args, grid: vec![row(&[64, 0, 64])] };
     let mut plan = plan(vec![Work::Kernels(vec![fill]), Work::Kernels(vec![read])], 1024);
-    plan.kernels.push(zero());
+    plan.kernels.push(ones());
     assert_eq!(verify(&plan), vec![]);
     let split = |least| Split::finer(&plan, 2, least);
     // Each reads what it has filled itself: nobody waits.
