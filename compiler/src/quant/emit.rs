@@ -39,6 +39,8 @@ pub(super) struct Emit<'a> {
     pub(super) builder: Builder,
     u8s: Vec<Option<QValueId>>,
     f32s: Vec<Option<QValueId>>,
+    /// Inputs of which only the rounded form is read.
+    rounded: HashSet<ValueId>,
     /// What an Identity gives is what it takes.
     aliases: HashMap<ValueId, ValueId>,
     /// What [`Emit::normalized`] has made, by its operand.
@@ -64,6 +66,7 @@ impl<'a> Emit<'a> {
             builder: Builder::new(&graph.name),
             u8s: vec![None; graph.values.len()],
             f32s: vec![None; graph.values.len()],
+            rounded: HashSet::new(),
             aliases: HashMap::new(),
             normalized: HashMap::new(),
             reshaped: HashMap::new(),
@@ -164,6 +167,7 @@ impl<'a> Emit<'a> {
     /// Operand `v` in f32.
     pub(super) fn f32(&mut self, v: ValueId) -> std::result::Result<QValueId, String> {
         let v = self.resolve(v);
+        self.round_input(v)?;
         if let Some(id) = self.f32s[v.0 as usize] {
             return Ok(id);
         }
@@ -178,6 +182,19 @@ impl<'a> Emit<'a> {
         let id = self.define(v, None);
         self.helper(&format!("{name}/dequantize"), QOp::Dequantize, &[q], id);
         Ok(id)
+    }
+
+    /// Where the model gives an input a grid, all that reads it takes it rounded: from here on its form in f32 is that.
+    fn round_input(&mut self, v: ValueId) -> std::result::Result<(), String> {
+        let given = self.numbers.given && self.graph.inputs.contains(&v) && self.scales.of(v).is_ok();
+        if given && self.rounded.insert(v) {
+            let q = self.u8(v)?;
+            let value = self.graph.value(v);
+            let id = self.value(&format!("{}/rounded", value.name), &value.shape, QType::F32);
+            self.helper(&format!("{}/dequantize", value.name), QOp::Dequantize, &[q], id);
+            self.f32s[v.0 as usize] = Some(id);
+        }
+        Ok(())
     }
 
     /// Operand `v` in u8, on its grid.

@@ -177,6 +177,16 @@ fn a_sum_is_rounded_as_often_as_the_model_says_where_that_is_asked_for() {
 }
 
 #[test]
+fn operators_in_float_read_what_the_model_rounded() {
+    let model = dequantized(X).node("Softmax", &["xd"], &["y"], &[int("axis", 1)]).output("y");
+    let graph = quantized(&model);
+    let (inputs, rounded) = input(X);
+    let rounded = vec![rounded.iter().map(|&x| x as f32).collect()];
+    assert_ne!(inputs, rounded);
+    assert_eq!(evaluate(&graph, &inputs), evaluate(&graph, &rounded), "{graph}");
+}
+
+#[test]
 fn float_weights_that_are_rounded_at_run_time_are_constants() {
     // As trainers that know of quantization write them.
     let w: Vec<f32> = noise(108, 2).iter().map(|w| w * 0.4).collect();
