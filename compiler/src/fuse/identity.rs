@@ -1,7 +1,7 @@
 //! Removes nodes that give their operand back: identity, dropout at inference, and moves that move nothing.
 
-use super::event::{Event, left, made};
-use super::rewrite::{bypass, sweep};
+use super::event::Event;
+use super::rewrite::{remove, sweep};
 use crate::graph::{Graph, Op, Unary};
 
 pub(super) const PASS: &str = "identity";
@@ -9,15 +9,7 @@ pub(super) const PASS: &str = "identity";
 pub(super) fn run(graph: &mut Graph, events: &mut Vec<Event>) -> bool {
     sweep(graph, |graph, k| {
         let Some(what) = gives_operand_back(graph, k) else { return false };
-        let node = graph.nodes[k].name.clone();
-        match bypass(graph, k) {
-            Ok(()) => made(events, PASS, &node, format!("removed: {what}")),
-            Err(reason) => {
-                left(events, PASS, &node, reason);
-                return false;
-            }
-        }
-        true
+        remove(graph, k, PASS, what, events)
     })
 }
 

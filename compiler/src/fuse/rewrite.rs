@@ -1,5 +1,6 @@
 //! The steps that rewrites are made of. Each keeps the graph valid: topological order, names, one origin per value.
 
+use super::event::{Event, left, made};
 use crate::graph::{Graph, Op, Tensor, ValueId};
 
 /// Calls `rewrite` at every node in order; when it says that it changed the graph, at the same index again.
@@ -61,6 +62,23 @@ pub(super) fn bypass(graph: &mut Graph, k: usize) -> Result<(), String> {
     graph.replace_uses(x, y);
     graph.nodes[producer].output = y;
     Ok(())
+}
+
+/// [`bypass`], with a report of why node `k` went or why it stays; true if it went.
+pub(super) fn remove(
+    graph: &mut Graph,
+    k: usize,
+    pass: &'static str,
+    why: &str,
+    events: &mut Vec<Event>,
+) -> bool {
+    let name = graph.nodes[k].name.clone();
+    let done = bypass(graph, k);
+    match &done {
+        Ok(()) => made(events, pass, &name, format!("removed: {why}")),
+        Err(reason) => left(events, pass, &name, reason),
+    }
+    done.is_ok()
 }
 
 /// Node `producer` takes over the output of node `last`, its only reader, which goes.

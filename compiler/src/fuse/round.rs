@@ -5,8 +5,8 @@
 //!
 //! Every other rounding stays (but for those that [`super::sum`] takes) and keeps the nodes around it apart.
 
-use super::event::{Event, left, made};
-use super::rewrite::{bypass, read_only_by, shown, sweep};
+use super::event::Event;
+use super::rewrite::{read_only_by, remove, shown, sweep};
 use crate::graph::{Graph, Grid, Op, ValueId};
 
 pub(super) const PASS: &str = "round";
@@ -23,25 +23,6 @@ pub(super) fn run(graph: &mut Graph, events: &mut Vec<Event>) -> bool {
         };
         remove(graph, k, PASS, &why, events)
     })
-}
-
-/// Takes rounding `k` away, or says why it cannot go.
-pub(super) fn remove(
-    graph: &mut Graph,
-    k: usize,
-    pass: &'static str,
-    why: &str,
-    events: &mut Vec<Event>,
-) -> bool {
-    let name = graph.nodes[k].name.clone();
-    match bypass(graph, k) {
-        Ok(()) => made(events, pass, &name, format!("removed: {why}")),
-        Err(reason) => {
-            left(events, pass, &name, reason);
-            return false;
-        }
-    }
-    true
 }
 
 /// True if every element of a value is known to lie on the grid.

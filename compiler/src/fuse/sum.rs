@@ -7,8 +7,8 @@
 //! are off by more than one step.
 
 use super::event::{Event, left};
-use super::rewrite::{is_weighted, read_only_by, sweep};
-use super::round::{reader, remove};
+use super::rewrite::{is_weighted, read_only_by, remove, sweep};
+use super::round::reader;
 use crate::graph::{Binary, Epilogue, Graph, Grid, Op};
 
 pub(super) const PASS: &str = "sum";

@@ -161,10 +161,11 @@ fn ways(
     let deeds: Vec<Deeds> = plan.steps.iter().map(|s| Deeds::of(&s.work, reach)).collect();
     for (step, fill) in deeds.iter().enumerate() {
         let Work::Kernels(calls) = &plan.steps[step].work else { continue };
+        if !ways[step].is_empty() || !cut::fills(calls, reach) || !cut::independent(calls, reach) {
+            continue;
+        }
         let reader = (step + 1..ways.len()).find(|&later| fill.change(&deeds[later]));
-        let shared = reader.is_some_and(|r| !ways[r].is_empty());
-        let fills = calls.iter().all(|c| reach[c.kernel].only_writes(c));
-        if ways[step].is_empty() && fills && shared && cut::independent(calls, reach) {
+        if reader.is_some_and(|r| !ways[r].is_empty()) {
             let starts: Vec<usize> = (0..threads).collect();
             ways[step].push(cut::bands(calls, reach, threads, &starts));
         }

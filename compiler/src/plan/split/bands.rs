@@ -56,7 +56,7 @@ impl Size {
         let (cuts, fills) = match work {
             Work::Kernels(calls) => (
                 cut::independent(calls, reach) && cost::constants(work, reach) <= cache / 4,
-                calls.iter().all(|c| reach[c.kernel].only_writes(c)),
+                cut::fills(calls, reach),
             ),
             Work::Function(_) => (false, false),
         };

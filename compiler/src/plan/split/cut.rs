@@ -62,6 +62,11 @@ pub(super) fn independent(calls: &[Call], reach: &[Reach]) -> bool {
     })
 }
 
+/// Whether calls only fill memory, reading nothing.
+pub(super) fn fills(calls: &[Call], reach: &[Reach]) -> bool {
+    calls.iter().all(|call| reach[call.kernel].only_writes(call))
+}
+
 /// Whether a call reads more constants than it reads and writes activations.
 fn constants_outweigh(call: &Call, reach: &Reach) -> bool {
     let (mut constants, mut activations) = (0, 0);
